@@ -1,0 +1,57 @@
+# Two commands matter: `make run` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+    $$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+    2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 \
+    --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes \
+    --python $(BIN)/python
+
+export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+export DO_NOT_TRACK := 1
+
+.PHONY: run test check lock clean help
+
+run: .venv/.run ## Everything: stack, sample shop, ingest, warehouse, charts, site
+	@$(BIN)/ecom up
+	@$(BIN)/ecom source sample
+	@$(BIN)/ecom run
+
+test: .venv/.dev ## Every test, on a stack of its own
+	@$(BIN)/python -m pytest tests
+
+check: .venv/.dev ## The static tier: no service needed, under a minute
+	@$(BIN)/python -m tests.check
+
+lock: .venv/.run ## Resolve the dependencies anew and pin them with hashes
+	@for name in bootstrap run dev; do \
+	    $(LOCK) requirements/$$name.in -o requirements/$$name.lock; done
+
+clean: ## Remove the environment and build outputs; the stack's data stays
+	rm -rf .venv target logs *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+.venv/.base: requirements/bootstrap.lock
+	@test -n "$(PYTHON)" || { echo "ecom needs Python 3.10, 3.11 or 3.12 with venv: install one, or say PYTHON=/path/to/python" >&2; exit 2; }
+	@echo "Making the Python environment .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --require-hashes -r requirements/bootstrap.lock
+	@touch $@
+
+.venv/.run: .venv/.base requirements/run.lock pyproject.toml
+	@echo "Installing the locked packages (about 600 MB the first time)"
+	@$(INSTALL) -r requirements/run.lock
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation \
+	    --python $(BIN)/python --editable .
+	@touch $@
+
+.venv/.dev: .venv/.run requirements/dev.lock
+	@echo "Installing the locked test packages"
+	@$(INSTALL) -r requirements/dev.lock
+	@touch $@

@@ -1,0 +1,1 @@
+"""The `ecom` command: thin, one file a group of commands, no logic of its own."""

@@ -1,0 +1,1 @@
+"""What every room shares: errors with a fix, settings, progress."""
