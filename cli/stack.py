@@ -1,9 +1,71 @@
-"""Commands of the group stack."""
+"""`ecom up`, `down`, `status`: the embedded stack."""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import asdict
+from typing import Annotated
+
 import typer
+
+from cli.output import JsonFlag, print_json
+from common.progress import say
+from common.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
-    """Add this group's commands to `app`."""
+    """Add the stack's commands to `app`."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+
+
+def up(as_json: JsonFlag = False) -> None:
+    """Start the embedded stack; what already runs is left alone.
+
+    Example: ecom up
+    """
+    from stack.manager import Stack
+
+    stack = Stack(Settings.from_environment())
+    stack.up()
+    if as_json:
+        print_json({name: asdict(found) for name, found in stack.status().items()})
+
+
+def down(
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove all state of this home, after asking.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Purge without asking.")] = False,
+) -> None:
+    """Stop the embedded stack's own processes, HDFS last.
+
+    Example: ecom down
+    """
+    from stack.manager import Stack
+
+    settings = Settings.from_environment()
+    if purge and not yes:
+        typer.confirm(f"Remove everything in {settings.home}?", abort=True, err=True)
+    stopped = Stack(settings).down()
+    say(f"Stopped {', '.join(stopped)}" if stopped else "Nothing was running")
+    if purge:
+        shutil.rmtree(settings.home, ignore_errors=True)
+        say(f"Removed {settings.home}")
+
+
+def status(as_json: JsonFlag = False) -> None:
+    """Show the five services: state, address and pid.
+
+    Example: ecom status --json
+    """
+    from stack.manager import Stack
+
+    found = Stack(Settings.from_environment()).status()
+    if as_json:
+        print_json({name: asdict(one) for name, one in found.items()})
+        return
+    for name, one in found.items():
+        where = f"{one.host}:{one.port}" if one.port else "-"
+        typer.echo(f"{name:<10} {one.state:<10} {where:<17} {one.pid or '-'}")

@@ -1,1 +1,1 @@
-"""..."""
+"""The embedded default of what a production site already has: five real services."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 from urllib.parse import quote
 
 from common.errors import ServiceError
-from common.settings import Settings
+from common.settings import PROJECT, Settings
 from stack.home import Home
 
 Role = Literal["owner", "ingest"]
@@ -45,3 +46,33 @@ def thrift_address(settings: Settings) -> tuple[str, int]:
             "run `ecom up`",
         )
     return "127.0.0.1", port
+
+
+def connect_url(settings: Settings) -> str:
+    """The Spark Connect URL ingest works through.
+
+    `ECOM_SPARK_REMOTE` names another engine, run by another HDFS user on a cluster.
+    """
+    remote = os.environ.get("ECOM_SPARK_REMOTE")
+    if remote:
+        return remote
+    port = Home(settings.home).ports().get("connect")
+    if port is None:
+        raise ServiceError(
+            f"No Spark engine has been started in {settings.home}", "run `ecom up`"
+        )
+    return f"sc://127.0.0.1:{port}"
+
+
+def dbt_environment(settings: Settings) -> dict[str, str]:
+    """What dbt needs in its environment; a value the user has set wins."""
+    defaults = {
+        "DBT_PROFILES_DIR": str(PROJECT / "profiles"),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DO_NOT_TRACK": "1",
+        "DBT_TARGET": settings.target,
+    }
+    port = Home(settings.home).ports().get("thrift")
+    if port is not None:
+        defaults |= {"ECOM_THRIFT_HOST": "127.0.0.1", "ECOM_THRIFT_PORT": str(port)}
+    return {**defaults, **{k: v for k, v in os.environ.items() if k in defaults}}

