@@ -100,6 +100,10 @@ def configure(home: Home) -> None:
             "dfs.client.block.write.replace-datanode-on-failure.enable": "false",
             "dfs.namenode.safemode.extension": "0",
             "dfs.namenode.replication.min": "1",
+            # Closing a file asks the NameNode whether the last block has arrived and
+            # sleeps before it asks again: 400 ms by default, for a report that takes 5.
+            "dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "5",
+            "dfs.client.block.write.locateFollowingBlock.retries": "12",
             "dfs.heartbeat.interval": "1",
             "dfs.namenode.handler.count": "4",
             "dfs.datanode.handler.count": "4",
@@ -245,9 +249,10 @@ def lay_out(home: Home, check: bool = False) -> dict[str, tuple[str, str, str]]:
         check=False,
     )
     if done.returncode:
-        reason = [line for line in done.stderr.splitlines() if "Exception" in line]
+        lines = done.stderr.splitlines()
+        reason = [line for line in lines if line.startswith("Caused by")] or lines[-1:]
         raise ServiceError(
-            f"Laying out {WAREHOUSE} on HDFS: {(reason or ['no reason given'])[0][:300]}",
+            f"Laying out {WAREHOUSE} on HDFS: {(reason or ['no reason given'])[-1][:300]}",
             f"read {home.log('namenode')}, or run `ecom doctor`",
         )
     rows = [line.split("\t") for line in done.stdout.splitlines() if line.startswith("/")]

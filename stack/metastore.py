@@ -37,6 +37,7 @@ def configure(home: Home) -> None:
             "hive.server2.transport.mode": "binary",
             "hive.server2.authentication": "NONE",
             "hive.server2.enable.doAs": "false",
+            "hive.server2.logging.operation.enabled": "false",
             "hive.exec.scratchdir": f"{hadoop.namenode_url(home)}/tmp/hive",
         },
     )

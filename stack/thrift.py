@@ -9,7 +9,7 @@ import os
 
 from stack import hadoop, java
 from stack.home import Home
-from stack.process import listens, start_detached
+from stack.process import base_environment, listens, start_detached
 from stack.service import ServiceBase, log_size
 
 CATALOG = "lake"
@@ -33,6 +33,7 @@ def spark_settings(home: Home) -> dict[str, str]:
         "spark.driver.extraClassPath": jars,
         "spark.executor.extraClassPath": jars,
         "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -Djava.net.preferIPv4Stack=true "
+        f"-DHADOOP_USER_NAME={hadoop.ENGINE} "
         "-XX:MinHeapFreeRatio=10 -XX:MaxHeapFreeRatio=30",
         "spark.local.dir": str(home.folder("tmp")),
         "spark.ui.port": str(ports["spark_ui"]),
@@ -80,7 +81,9 @@ class Thrift(ServiceBase):
         log = self.home.log(self.name)
         before = log_size(log)
         environment = {
-            **hadoop.java_environment(hadoop.ENGINE),
+            # Not by HADOOP_USER_NAME: Hive's shim would take it for a user to
+            # impersonate in every statement run asynchronously, as dbt's are.
+            **base_environment(),
             "SPARK_HOME": str(java.spark_home()),
             "SPARK_CONF_DIR": str(conf),
             "HADOOP_CONF_DIR": str(conf),

@@ -1,7 +1,7 @@
 -- One row per region and loyalty tier over the whole history. The 12 busiest
--- regions and 6 busiest tiers keep their names; the rest fold into one row
--- each (`is_other_region`, `is_other_tier`). `customer_months` adds up the
--- active customers of each month.
+-- regions and 6 busiest tiers keep their names; the rest, where they are more
+-- than one, fold into one row each (`is_other_region`, `is_other_tier`).
+-- `customer_months` adds up the active customers of each month.
 with activity as (
     select * from {{ ref('customer_activity_by_region_tier') }}
 ),
@@ -18,7 +18,8 @@ region_ranks as (
         region,
         row_number() over (
             order by sum(interactions) desc, region
-        ) as region_rank
+        ) as region_rank,
+        count(*) over () as region_count
     from activity
     group by region
 ),
@@ -28,30 +29,41 @@ tier_ranks as (
         loyalty_tier,
         row_number() over (
             order by sum(interactions) desc, loyalty_tier
-        ) as tier_rank
+        ) as tier_rank,
+        count(*) over () as tier_count
     from activity
     group by loyalty_tier
 ),
 
-folded as (
+ranked as (
     select
-        activity.region as member_region,
+        activity.region,
+        activity.loyalty_tier,
         activity.interactions,
         activity.purchases,
         activity.active_customers,
-        region_ranks.region_rank > 12 as is_other_region,
-        tier_ranks.tier_rank > 6 as is_other_tier,
-        case
-            when region_ranks.region_rank <= 12 then activity.region
-        end as region,
-        case
-            when tier_ranks.tier_rank <= 6 then activity.loyalty_tier
-        end as loyalty_tier
+        region_ranks.region_rank > 12
+        and region_ranks.region_count > 13 as is_other_region,
+        tier_ranks.tier_rank > 6
+        and tier_ranks.tier_count > 7 as is_other_tier
     from activity
     inner join region_ranks
         on activity.region <=> region_ranks.region
     inner join tier_ranks
         on activity.loyalty_tier <=> tier_ranks.loyalty_tier
+),
+
+folded as (
+    select
+        region as member_region,
+        interactions,
+        purchases,
+        active_customers,
+        is_other_region,
+        is_other_tier,
+        case when not is_other_region then region end as region,
+        case when not is_other_tier then loyalty_tier end as loyalty_tier
+    from ranked
 ),
 
 grouped as (

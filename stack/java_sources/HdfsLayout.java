@@ -6,6 +6,7 @@ import org.apache.hadoop.fs.FileSystem;
 import org.apache.hadoop.fs.Path;
 import org.apache.hadoop.fs.permission.AclEntry;
 import org.apache.hadoop.fs.permission.FsPermission;
+import org.apache.hadoop.hdfs.DistributedFileSystem;
 
 /**
  * Makes and mends folders of HDFS. Standard input has one folder a line, separated by
@@ -17,6 +18,7 @@ public class HdfsLayout {
     public static void main(String[] arguments) throws Exception {
         boolean check = arguments.length > 0 && "check".equals(arguments[0]);
         FileSystem files = FileSystem.get(new Configuration());
+        awaitWritable(files);
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
         for (String line = input.readLine(); line != null; line = input.readLine()) {
             String[] wanted = line.split("\t", -1);
@@ -25,6 +27,19 @@ public class HdfsLayout {
             if (!check) {
                 apply(files, path, wanted);
             }
+        }
+    }
+
+    /** After a start the NameNode refuses changes until the DataNode has reported. */
+    private static void awaitWritable(FileSystem files) throws Exception {
+        if (!(files instanceof DistributedFileSystem)) {
+            return;
+        }
+        for (int tries = 0; ((DistributedFileSystem) files).isInSafeMode(); tries++) {
+            if (tries == 600) {
+                throw new IllegalStateException("HDFS stays in safe mode: blocks are missing");
+            }
+            Thread.sleep(100);
         }
     }
 

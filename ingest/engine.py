@@ -1,0 +1,173 @@
+"""The Spark side: sessions, reads through the shared snapshot, commits."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from common.errors import ServiceError
+from common.progress import PLAIN_INTERVAL, say
+from ingest.bounds import Watermark
+from ingest.postgres import JdbcAddress
+from ingest.statements import tick
+
+DEFAULT_PORT = 15002
+FETCH_SIZE = 20_000
+PROPERTY = "ecom.watermark"
+PROPERTY_CONF = f"spark.sql.iceberg.snapshot-property.{PROPERTY}"
+
+
+@contextmanager
+def open_engine(url: str, what: str) -> Iterator[Any]:
+    """A Spark Connect session of its own; says how far the work for `what` is.
+
+    Raises:
+        ServiceError: the engine does not answer.
+    """
+    from pyspark.errors import PySparkException
+    from pyspark.sql.connect.session import SparkSession
+
+    _check_listening(url)
+    try:
+        session = SparkSession.builder.remote(url).create()
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+    except (PySparkException, OSError) as error:
+        raise ServiceError(
+            f"Opening the Spark engine at {url}: {error}", "run `ecom up`"
+        ) from error
+    session.registerProgressHandler(_Progress(what))
+    try:
+        yield session
+    finally:
+        # An interrupted client must not leave its statement running.
+        session.interruptAll()
+        session.stop()
+
+
+def _check_listening(url: str) -> None:
+    """Refuse at once: the client itself retries a dead address for ten minutes."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection(
+            (parts.hostname or "", parts.port or DEFAULT_PORT), timeout=5
+        ).close()
+    except OSError as error:
+        raise ServiceError(
+            f"Reaching the Spark engine at {url}: {error.strerror or error}",
+            "start it (`ecom up`), or correct ECOM_SPARK_REMOTE",
+        ) from None
+
+
+class _Progress:
+    """Prints one line of Spark's own progress every few seconds."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._began, self._said = what, time.monotonic(), time.monotonic()
+        self._lock = threading.Lock()
+
+    def __call__(
+        self, stages: Any, inflight_tasks: int, operation_id: str | None, done: bool
+    ) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if not stages or done or now - self._said < 2 * PLAIN_INTERVAL:
+                return
+            self._said = now
+        finished = sum(stage.num_completed_tasks for stage in stages)
+        total = sum(stage.num_tasks for stage in stages)
+        read = sum(stage.num_bytes_read for stage in stages) / 1e6
+        say(
+            f"  {self._what}: {finished} of {total} tasks, {read:,.0f} MB read, "
+            f"{now - self._began:.0f} s"
+        )
+
+
+def read_source(
+    session: Any,
+    address: JdbcAddress,
+    snapshot: str,
+    query: str,
+    types: Sequence[tuple[str, str]],
+    split: tuple[str, int, int, int] | None = None,
+) -> Any:
+    """A lazy DataFrame over `query` at the exported snapshot.
+
+    Args:
+        session: a Spark Connect session.
+        address: the source.
+        snapshot: id from `pg_export_snapshot()`; its exporter must stay open.
+        query: a SELECT in PostgreSQL's dialect.
+        types: (column, Spark type) in order; values are cast to exactly these.
+        split: (integer column, least, greatest, parts) for a parallel read.
+    """
+    join = (
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+        f"SET TRANSACTION SNAPSHOT '{snapshot}'"
+    )
+    options = {
+        "url": address.url,
+        "user": address.user,
+        "password": address.password,
+        "driver": "org.postgresql.Driver",
+        "dbtable": f"({query}) AS source",
+        # With a fetch size of 0 the shared snapshot would silently not be used.
+        "fetchsize": str(FETCH_SIZE),
+        "sessionInitStatement": join,
+        "preferTimestampNTZ": "true",
+    }
+    if split:
+        column, low, high, parts = split
+        options |= {
+            "partitionColumn": '"' + column.replace('"', '""') + '"',
+            "lowerBound": str(low),
+            "upperBound": str(high + 1),
+            "numPartitions": str(parts),
+        }
+    frame = session.read.format("jdbc").options(**options).load()
+    return frame.selectExpr(
+        *(f"CAST({tick(name)} AS {kind}) AS {tick(name)}" for name, kind in types)
+    )
+
+
+def read_watermarks(session: Any, relations: dict[str, str]) -> dict[str, Watermark]:
+    """Table name -> watermark of its latest commit that carries one.
+
+    Args:
+        session: a Spark Connect session.
+        relations: table name -> quoted relation, of tables that exist.
+    """
+    if not relations:
+        return {}
+    parts = [
+        f"SELECT '{name}' AS name, max_by(summary['{PROPERTY}'], committed_at) AS mark "
+        f"FROM {relation}.snapshots WHERE summary['{PROPERTY}'] IS NOT NULL"
+        for name, relation in relations.items()
+    ]
+    rows = session.sql(" UNION ALL ".join(parts)).collect()
+    return {row.name: Watermark.from_json(row.mark) for row in rows if row.mark}
+
+
+@contextmanager
+def committing(session: Any, watermark: Watermark | None) -> Iterator[None]:
+    """Every Iceberg commit inside the block carries this watermark."""
+    if watermark is None:
+        yield
+        return
+    session.conf.set(PROPERTY_CONF, watermark.to_json())
+    try:
+        yield
+    finally:
+        session.conf.unset(PROPERTY_CONF)
+
+
+def last_commit(session: Any, relation: str) -> dict[str, str]:
+    """Summary of a table's newest snapshot; empty where it has none."""
+    rows = session.sql(
+        f"SELECT summary FROM {relation}.snapshots ORDER BY committed_at DESC LIMIT 1"
+    ).collect()
+    return dict(rows[0].summary) if rows else {}

@@ -1,0 +1,242 @@
+"""The manifest: which tables are ingested and how. Every error names its line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError
+
+from common.errors import UsageError
+
+Mode = Literal["upsert", "append", "full"]
+MODES = ("upsert", "append", "full")
+DELETES = ("sweep", "none")
+TABLE_FIELDS = {
+    "name", "key", "cursor", "mode", "deletes", "split_by", "partition_by",
+    "columns", "history", "lookback_seconds",
+}  # fmt: skip
+TRANSFORM = re.compile(r"^(?:(years|months|days|hours)\((\w+)\)|(\w+))$")
+DEFAULT_LOOKBACK = 600
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One table of the manifest.
+
+    Attributes:
+        name: the table's name in the source and in staging.
+        key: the columns that identify a row, in order.
+        cursor: the column that says when a row last changed; None for mode full.
+        mode: `upsert`, `append` or `full`.
+        sweep: whether deletes are found by comparing key sets.
+        split_by: an integer column that divides parallel reads, or None.
+        partition_by: an Iceberg partition transform, or None.
+        columns: column -> Spark type that overrides the default.
+        history: whether each captured version is kept in `<table>__history`.
+        lookback_seconds: how far to read back where PostgreSQL's own horizon
+            cannot be known.
+        line: where the entry begins in the manifest.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    cursor: str | None
+    mode: Mode
+    sweep: bool
+    split_by: str | None
+    partition_by: str | None
+    columns: dict[str, str] = field(default_factory=dict)
+    history: bool = False
+    lookback_seconds: int = DEFAULT_LOOKBACK
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A validated manifest."""
+
+    path: Path
+    source_schema: str
+    target_schema: str
+    tables: tuple[TableSpec, ...]
+
+    def select(self, names: list[str]) -> tuple[TableSpec, ...]:
+        """The tables named, or all of them where none is named.
+
+        Raises:
+            UsageError: a name is not in the manifest.
+        """
+        known = {table.name: table for table in self.tables}
+        for name in names:
+            if name not in known:
+                raise UsageError(
+                    f"{self.path} has no table {name!r}; it has {', '.join(known)}",
+                    "name one of these, or add the table to the manifest",
+                )
+        return tuple(known[name] for name in names) or self.tables
+
+
+def load(path: Path) -> Manifest:
+    """Read and validate a manifest.
+
+    Raises:
+        UsageError: the file is missing, is no YAML, or says something unknown;
+            the message has the line.
+    """
+    try:
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"Reading the manifest {path}: {error.strerror}", "check the path"
+        ) from error
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise UsageError(
+            f"{path}:{line}: not valid YAML: {error.problem}", "correct that line"
+        ) from error
+    return _Reader(path).manifest(document)
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def refuse(self, line: int, message: str, fix: str) -> UsageError:
+        return UsageError(f"{self.path}:{line}: {message}", fix)
+
+    def manifest(self, document: Any) -> Manifest:
+        if not isinstance(document, CommentedMap):
+            raise self.refuse(1, "the manifest is not a mapping", "see docs/ingest.md")
+        self._only(document, {"version", "source", "target", "tables"})
+        if document.get("version") != 1:
+            raise self.refuse(1, "`version` must be 1", "write `version: 1`")
+        schemas = {}
+        for side, default in (("source", "public"), ("target", "staging")):
+            entry = document.get(side, CommentedMap())
+            if not isinstance(entry, CommentedMap):
+                raise self.refuse(
+                    self._line(document, side), f"`{side}` must be a mapping",
+                    f"write `{side}: {{schema: {default}}}`",
+                )  # fmt: skip
+            self._only(entry, {"schema"})
+            schemas[side] = self._text(entry, "schema", default)
+        tables = document.get("tables")
+        if not isinstance(tables, list) or not tables:
+            raise self.refuse(
+                self._line(document, "tables"), "`tables` must be a list of tables",
+                "add at least one table",
+            )  # fmt: skip
+        found = [self._table(entry, index, tables) for index, entry in enumerate(tables)]
+        names = [table.name for table in found]
+        for table in found:
+            if names.count(table.name) > 1:
+                raise self.refuse(
+                    table.line, f"table {table.name!r} stands twice", "keep one of them"
+                )
+        return Manifest(self.path, schemas["source"], schemas["target"], tuple(found))
+
+    def _table(self, entry: Any, index: int, tables: Any) -> TableSpec:
+        line = tables.lc.item(index)[0] + 1
+        if not isinstance(entry, CommentedMap):
+            raise self.refuse(line, "a table must be a mapping", "begin with `- name: ...`")
+        self._only(entry, TABLE_FIELDS)
+        name = self._text(entry, "name", None)
+        key = self._names(entry, "key")
+        mode = self._choice(entry, "mode", MODES, None)
+        cursor = self._text(entry, "cursor", "") or None
+        if mode == "full" and cursor:
+            raise self.refuse(
+                self._line(entry, "cursor"), f"{name}: mode full takes no cursor",
+                "omit `cursor`, or use mode upsert or append",
+            )  # fmt: skip
+        if mode != "full" and not cursor:
+            raise self.refuse(
+                line, f"{name}: mode {mode} needs a cursor",
+                "name the column that says when a row changed, or use mode full",
+            )  # fmt: skip
+        partition_by = self._text(entry, "partition_by", "") or None
+        if partition_by and not TRANSFORM.match(partition_by):
+            raise self.refuse(
+                self._line(entry, "partition_by"),
+                f"{name}: unknown partition transform {partition_by!r}",
+                "use a column, or years(), months(), days() or hours() of one",
+            )
+        return TableSpec(
+            name=name,
+            key=key,
+            cursor=cursor,
+            mode=mode,  # type: ignore[arg-type]
+            sweep=self._choice(entry, "deletes", DELETES, "none") == "sweep",
+            split_by=self._text(entry, "split_by", "") or None,
+            partition_by=partition_by,
+            columns=self._columns(entry),
+            history=bool(self._typed(entry, "history", bool, False)),
+            lookback_seconds=int(
+                self._typed(entry, "lookback_seconds", int, DEFAULT_LOOKBACK)
+            ),
+            line=line,
+        )
+
+    def _only(self, entry: CommentedMap, known: set[str]) -> None:
+        for name in entry:
+            if name not in known:
+                raise self.refuse(
+                    self._line(entry, name), f"unknown field {name!r}",
+                    f"known here: {', '.join(sorted(known))}",
+                )  # fmt: skip
+
+    def _line(self, entry: CommentedMap, name: str) -> int:
+        try:
+            return int(entry.lc.key(name)[0]) + 1
+        except (KeyError, AttributeError, TypeError):
+            return int(entry.lc.line) + 1
+
+    def _typed(self, entry: CommentedMap, name: str, kind: type, default: Any) -> Any:
+        value = entry.get(name, default)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self.refuse(
+                self._line(entry, name), f"`{name}` must be {_ARTICLE[kind]}",
+                "correct the value",
+            )  # fmt: skip
+        return value
+
+    def _text(self, entry: CommentedMap, name: str, default: str | None) -> str:
+        value = entry.get(name, default)
+        if value is None or not isinstance(value, str) or (not value and default is None):
+            raise self.refuse(
+                self._line(entry, name), f"`{name}` must be a name", "write the name"
+            )
+        return value
+
+    def _names(self, entry: CommentedMap, name: str) -> tuple[str, ...]:
+        value = entry.get(name)
+        good = isinstance(value, list) and value and all(isinstance(v, str) for v in value)
+        if not good or value is None:
+            raise self.refuse(
+                self._line(entry, name), f"`{name}` must be a list of column names",
+                f"write `{name}: [id]`",
+            )  # fmt: skip
+        return tuple(value)
+
+    def _choice(
+        self, entry: CommentedMap, name: str, known: tuple[str, ...], default: str | None
+    ) -> str:
+        value = entry.get(name, default)
+        if value not in known:
+            raise self.refuse(
+                self._line(entry, name), f"`{name}` is {value!r}",
+                f"use one of {', '.join(known)}",
+            )  # fmt: skip
+        return str(value)
+
+    def _columns(self, entry: CommentedMap) -> dict[str, str]:
+        columns = self._typed(entry, "columns", dict, CommentedMap())
+        return {str(column): str(kind) for column, kind in columns.items()}
+
+
+_ARTICLE = {bool: "true or false", int: "a whole number", dict: "a mapping"}

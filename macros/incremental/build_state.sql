@@ -1,0 +1,210 @@
+{#
+    What each model has already taken from each of its inputs.
+
+    `core.build_state` holds one row per model and input: `mark` is, for a
+    staged table, the greatest `_cdc_loaded_at` taken; for a fact, the state of
+    its partitions; for a dimension, a digest of the columns used. A model
+    writes its new marks as a comment into its compiled SQL, the
+    materialization hands them on as the result's code, and one statement at the
+    end of the run records those of the models that succeeded. A run that dies
+    records nothing: the next one takes the same window again, and since every
+    write is a merge on a key that changes nothing twice.
+#}
+
+{# The table of marks, as a relation. #}
+{% macro build_state() %}
+    {% do return(api.Relation.create(
+        schema=schema_prefix() ~ 'core', identifier='build_state', type='table')) %}
+{% endmacro %}
+
+
+{# on-run-start: makes the table of marks where it is missing. #}
+{% macro prepare_build_state() %}
+    {% if execute and flags.WHICH in ['run', 'build'] and not load_relation(build_state()) %}
+        {% do run_query('create schema if not exists ' ~ build_state().schema) %}
+        {% do run_query("create table if not exists " ~ build_state() ~ " (
+            model string not null comment 'Name of the model',
+            input string not null comment 'Name of what it reads',
+            mark string comment 'How far it has read',
+            built_at timestamp not null comment 'End of the run that read so far',
+            invocation_id string comment 'That run, as dbt names it'
+            ) using iceberg
+            comment 'One row per model and input: what is already taken'
+            tblproperties ('write.wap.enabled' = 'true',
+                'write.metadata.delete-after-commit.enabled' = 'true',
+                'write.metadata.previous-versions-max' = '20')") %}
+    {% endif %}
+{% endmacro %}
+
+
+{#
+    on-run-end: records the marks of the models that succeeded.
+
+    Args:
+        results: the run's results.
+#}
+{% macro record_build_state(results) %}
+    {% if execute and flags.WHICH in ['run', 'build'] %}
+        {% set rows = [] %}
+        {% for result in results
+            if result.node.resource_type == 'model' and result.status == 'success' %}
+            {% set marks = fromjson(result.adapter_response.get('code', '') or '{}', {}) %}
+            {% for input, mark in (marks or {}).items() %}
+                {% do rows.append("('" ~ result.node.name ~ "', '" ~ input ~ "', '"
+                    ~ sql_text(mark) ~ "')") %}
+            {% endfor %}
+        {% endfor %}
+        {% if rows %}
+            {% do run_query('merge into ' ~ build_state() ~ ' as kept using (
+                select model, input, mark, current_timestamp() as built_at, '
+                ~ "'" ~ invocation_id ~ "' as invocation_id from values "
+                ~ rows | join(', ') ~ ' as found(model, input, mark)
+                ) as found on kept.model = found.model and kept.input = found.input
+                when matched then update set * when not matched then insert *') %}
+        {% endif %}
+    {% endif %}
+{% endmacro %}
+
+
+{#
+    What a model has to take in this run.
+
+    Args:
+        staged: dict of name -> source whose rows in (low, high] of
+            their load time are new (see `load_time`).
+        facts: dict of name -> fact model whose changed days matter.
+        digests: dict of name -> a query of one row and one column that changes
+            when the input does.
+    Returns:
+        dict: `first` (take everything), `nothing` (no input changed), `low`
+        and `high` by staged name (SQL timestamps), `days` by fact name (list
+        of yyyy-mm-dd, UTC, changed or gone since), `changed` by name (bool),
+        `marks` by name.
+#}
+{% macro build_window(staged={}, facts={}, digests={}) %}
+    {% set window = {'first': not is_incremental(), 'nothing': false, 'low': {},
+        'high': {}, 'days': {}, 'changed': {}, 'marks': {}} %}
+    {% for name in staged %}
+        {% do window.low.update({name: earliest()}) %}
+        {% do window.high.update({name: latest()}) %}
+    {% endfor %}
+    {% for name in (staged.keys() | list) + (facts.keys() | list) + (digests.keys() | list) %}
+        {% do window.changed.update({name: true}) %}
+        {% do window.days.update({name: []}) %}
+    {% endfor %}
+    {% if not execute or flags.WHICH not in ['run', 'build'] %}
+        {% do return(window) %}
+    {% endif %}
+
+    {% set known = {} %}
+    {% for row in run_query(_marks_query(staged, facts, digests)).rows %}
+        {% do known.setdefault(row[0], row[1]) %}
+        {% do window.marks.update({row[0]: row[2] or ''}) %}
+    {% endfor %}
+    {% for name in window.changed %}
+        {% set old = '' if window.first else (known[name] or '') %}
+        {% do window.changed.update({name: old != window.marks[name]}) %}
+        {% if name in staged %}
+            {% if old %}{% do window.low.update({name: timestamp_of(old)}) %}{% endif %}
+            {% if window.marks[name] %}
+                {% do window.high.update({name: timestamp_of(window.marks[name])}) %}
+            {% endif %}
+        {% elif name in facts %}
+            {% do window.days.update({name: _changed_days(old, window.marks[name])}) %}
+        {% endif %}
+    {% endfor %}
+    {% do window.update({'nothing': not window.first and true not in window.changed.values()}) %}
+    {% do return(window) %}
+{% endmacro %}
+
+
+{# Name of the column with the load time of a relation's rows. #}
+{% macro load_time(relation) -%}
+    {{ '_cdc_loaded_at' if relation.schema.endswith(('staging', 'snapshots')) else 'loaded_at' }}
+{%- endmacro %}
+
+
+{# One row per input: its name, the recorded mark, the mark of now. #}
+{% macro _marks_query(staged, facts, digests) %}
+    {%- set queries = [] -%}
+    {%- for name, relation in staged.items() -%}
+        {%- do queries.append("select '" ~ name ~ "' as input, cast((select max(" ~ load_time(relation)
+            ~ ") from " ~ relation ~ ") as string) as mark") -%}
+    {%- endfor -%}
+    {%- for name, relation in facts.items() -%}
+        {%- do queries.append("select '" ~ name ~ "' as input, (" ~ _days_state(relation) ~ ") as mark") -%}
+    {%- endfor -%}
+    {%- for name, query in digests.items() -%}
+        {%- do queries.append("select '" ~ name ~ "' as input, cast((" ~ query ~ ") as string) as mark") -%}
+    {%- endfor -%}
+    select
+        now.input,
+        state.mark as old_mark,
+        now.mark as new_mark
+    from (
+        {{ queries | join(' union all ') }}
+    ) as now
+    left join {{ build_state() }} as state
+        on now.input = state.input and state.model = '{{ model.name }}'
+{% endmacro %}
+
+
+{#
+    The files of each day of a fact, as `yyyy-mm-dd:digest` joined by spaces.
+    A day changes exactly when a file of it is added or taken away.
+#}
+{% macro _days_state(relation) -%}
+    {%- set branch = audit_branch() -%}
+    select array_join(array_sort(collect_list(concat(day, ':', digest))), ' ')
+    from (
+        select
+            regexp_extract(to_json(partition), '[0-9-]{10}', 0) as day,
+            substr(md5(array_join(array_sort(collect_list(file_path)), ',')), 1, 8) as digest
+        from {{ relation }}.files
+        {%- if branch and has_branch(relation, branch) %} version as of '{{ branch }}'{% endif %}
+        group by 1
+    )
+{%- endmacro %}
+
+
+{# The days whose digest differs between two states, in order. #}
+{% macro _changed_days(old, new) %}
+    {% set before = (old or '').split(' ') | reject('equalto', '') | list %}
+    {% set after = (new or '').split(' ') | reject('equalto', '') | list %}
+    {% set days = [] %}
+    {% for entry in (before | reject('in', after) | list) + (after | reject('in', before) | list) %}
+        {% set day = entry.split(':')[0] %}
+        {% if day not in days %}{% do days.append(day) %}{% endif %}
+    {% endfor %}
+    {% do return(days | sort) %}
+{% endmacro %}
+
+
+{# The branch this session writes to, or an empty string. #}
+{% macro audit_branch() %}
+    {% do return((target.get('server_side_parameters') or {}).get('set:spark.wap.branch', '')) %}
+{% endmacro %}
+
+
+{# Whether a table has the branch. #}
+{% macro has_branch(relation, branch) %}
+    {% set found = run_query("select 1 from " ~ relation ~ ".refs where name = '" ~ branch ~ "'") %}
+    {% do return(found.rows | length > 0) %}
+{% endmacro %}
+
+
+{% macro earliest() -%}timestamp '0001-01-01'{%- endmacro %}
+{% macro latest() -%}timestamp '9999-12-31'{%- endmacro %}
+{% macro timestamp_of(text) -%}timestamp '{{ text }}'{%- endmacro %}
+
+
+{#
+    The marks of a window as a comment, last in a model's SQL, for the
+    materialization to find.
+#}
+{% macro window_marks(window) -%}
+    {%- if window.nothing %}
+-- nothing new
+    {%- endif %}
+-- build_state {{ tojson(window.marks) }}
+{%- endmacro %}

@@ -1,0 +1,194 @@
+{#
+    The incremental materialization of this project: every write goes to the
+    session's branch, none replaces a table.
+
+    - A new table is created empty and filled (macros/adapter_fixes).
+    - A full refresh overwrites the rows of the table that is there.
+    - A model whose compiled SQL says `-- nothing new` runs no statement.
+    - Otherwise the model's rows are evaluated once into the session's cache,
+      and merged on the key; a row whose `is_removed` is true is deleted. No
+      row, no commit.
+
+    Config: `unique_key`; `prune_by`, a timestamp or date column whose days
+    bound what the merge reads of the table.
+#}
+{% materialization incremental, adapter='spark', supported_languages=['sql'] -%}
+    {%- set existing = load_relation(this) -%}
+    {%- set target_relation = this.incorporate(type='table') -%}
+    {%- set marks = _marks_of(compiled_code) -%}
+
+    {{ run_hooks(pre_hooks) }}
+
+    {%- if existing is none -%}
+        {%- call statement('main') -%}
+            {{ create_table_as(False, target_relation, compiled_code) }}
+        {%- endcall -%}
+        {%- do store_raw_result('main', message='created', code=marks, rows_affected=none) -%}
+    {%- elif not existing.is_table -%}
+        {{ exceptions.raise_compiler_error(
+            this ~ ' is a ' ~ existing.type ~ ': drop it, then build again') }}
+    {%- elif should_full_refresh() -%}
+        {%- do _add_new_columns(target_relation, compiled_code) -%}
+        {%- call statement('static_overwrite') -%}
+            set spark.sql.sources.partitionOverwriteMode = static
+        {%- endcall -%}
+        {%- call statement('main') -%}
+            {{ insert_into(target_relation, compiled_code, overwrite=true) }}
+        {%- endcall -%}
+        {%- do persist_docs(target_relation, model) -%}
+        {%- do store_raw_result('main', message='overwritten', code=marks, rows_affected=none) -%}
+    {%- elif '-- nothing new' in compiled_code -%}
+        {%- do store_raw_result('main', message='unchanged', code=marks, rows_affected=0) -%}
+    {%- else -%}
+        {%- set changed = _merge_changes(target_relation, compiled_code) -%}
+        {%- do persist_docs(target_relation, model) -%}
+        {%- do store_raw_result('main', message=changed ~ ' rows', code=marks, rows_affected=changed) -%}
+    {%- endif -%}
+
+    {{ run_hooks(post_hooks) }}
+
+    {{ return({'relations': [target_relation]}) }}
+{%- endmaterialization %}
+
+
+{# The marks that `window_marks` wrote, as JSON text. #}
+{% macro _marks_of(compiled_code) %}
+    {% set found = modules.re.search('-- build_state (.*)', compiled_code) %}
+    {% do return(found.group(1) if found else '{}') %}
+{% endmacro %}
+
+
+{#
+    Evaluates the model's rows once and merges them.
+
+    Returns:
+        How many rows the model gave; 0 means that nothing was written.
+#}
+{% macro _merge_changes(relation, compiled_code) %}
+    {% set changes = relation.identifier ~ '__changes' %}
+    {% set prune_by = config.get('prune_by') %}
+    {% do run_query('cache table ' ~ changes ~ ' as ' ~ compiled_code) %}
+    {% set summary = run_query(
+        'select count(*), ' ~ (_days_of(prune_by) if prune_by else 'null')
+        ~ ' from ' ~ changes).rows[0] %}
+    {% if summary[0] %}
+        {% do _add_new_columns(relation, 'select * from ' ~ changes) %}
+        {% call statement('main') %}
+            {{ merge_changes_sql(relation, changes, prune_by, summary[1]) }}
+        {% endcall %}
+    {% endif %}
+    {% do run_query('uncache table if exists ' ~ changes) %}
+    {% do run_query('drop view if exists ' ~ changes) %}
+    {% do return(summary[0]) %}
+{% endmacro %}
+
+
+{# The days of a column, as `yyyy-mm-dd` joined by commas. #}
+{% macro _days_of(column) -%}
+    array_join(array_sort(collect_set(date_format({{ column }}, 'yyyy-MM-dd'))), ',')
+{%- endmacro %}
+
+
+{#
+    The merge of changed rows.
+
+    Args:
+        relation: the table.
+        changes: name of the view of changed rows; a column `is_removed`, where
+            the model gives one, deletes the row.
+        prune_by: column that bounds what is read of the table, or none.
+        days: its days in the changed rows, comma-separated.
+#}
+{% macro merge_changes_sql(relation, changes, prune_by=none, days=none) -%}
+    {%- set keys = config.get('unique_key') -%}
+    {%- set keys = [keys] if keys is string else keys -%}
+    {%- set removes = 'is_removed' in get_columns_in_query('select * from ' ~ changes) -%}
+    {%- set columns = adapter.get_columns_in_relation(relation) | map(attribute='name') | list -%}
+    merge into {{ relation }} as kept
+    using {{ changes }} as found
+    on {% for key in keys %}kept.{{ key }} = found.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
+    {%- if prune_by and days %} and ({{ days_predicate('kept.' ~ prune_by, days.split(',')) }}){% endif %}
+    {%- if removes %}
+    when matched and found.is_removed then delete
+    {%- endif %}
+    when matched then update set
+        {%- for column in columns if column not in keys %}
+        kept.`{{ column }}` = found.`{{ column }}`{{ ',' if not loop.last }}
+        {%- endfor %}
+    when not matched{{ ' and not found.is_removed' if removes }} then insert *
+{%- endmacro %}
+
+
+{#
+    A condition true on the given days, as ranges that Iceberg can prune by.
+
+    Args:
+        column: a timestamp column.
+        days: sorted list of yyyy-mm-dd. Beyond 100 ranges, their hull.
+#}
+{% macro days_predicate(column, days) -%}
+    {%- set ranges = [] -%}
+    {%- for day in days -%}
+        {%- set start = modules.datetime.datetime.strptime(day, '%Y-%m-%d') -%}
+        {%- set end = start + modules.datetime.timedelta(days=1) -%}
+        {%- if ranges and ranges[-1][1] == start -%}
+            {%- do ranges[-1].__setitem__(1, end) -%}
+        {%- else -%}
+            {%- do ranges.append([start, end]) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set ranges = [[ranges[0][0], ranges[-1][1]]] if ranges | length > 100 else ranges -%}
+    {%- for range in ranges -%}
+        ({{ column }} >= timestamp '{{ range[0] }}' and {{ column }} < timestamp '{{ range[1] }}')
+        {{- ' or ' if not loop.last }}
+    {%- endfor -%}
+    {{- 'false' if not ranges }}
+{%- endmacro %}
+
+
+{# Adds the columns that a query has and the table lacks. #}
+{% macro _add_new_columns(relation, query) %}
+    {% set known = adapter.get_columns_in_relation(relation) | map(attribute='name') | list %}
+    {% for column in get_column_schema_from_query(query)
+        if column.name not in known + ['is_removed'] %}
+        {% do run_query('alter table ' ~ relation ~ ' add columns (`' ~ column.name
+            ~ '` ' ~ column.data_type ~ ')') %}
+    {% endfor %}
+{% endmacro %}
+
+
+{#
+    The rows of `fresh` that differ from the table, and the table's rows that
+    `fresh` no longer has, flagged `is_removed`. On the first build and on a
+    full refresh, simply `fresh`.
+
+    Args:
+        fresh: name of the CTE with what the rows in scope should be.
+        scope: condition on the table's rows (alias `kept`) that `fresh`
+            stands for; rows outside stay as they are.
+#}
+{% macro only_changes(fresh, scope='true') -%}
+    {%- set keys = config.get('unique_key') -%}
+    {%- set keys = [keys] if keys is string else keys -%}
+    {%- set columns = model.columns.keys() | list -%}
+    {%- if not is_incremental() -%}
+    select {{ columns | join(', ') }} from {{ fresh }}
+    {%- else -%}
+    select
+        {% for column in columns -%}
+        {% if column in keys -%}
+        coalesce(fresh.{{ column }}, kept.{{ column }}) as {{ column }},
+        {%- else -%}
+        fresh.{{ column }},
+        {%- endif %}
+        {% endfor -%}
+        fresh.{{ keys[0] }} is null as is_removed
+    from {{ fresh }} as fresh
+    full outer join (
+        select kept.* from {{ this }} as kept
+        where {{ scope }}
+    ) as kept
+        on {% for key in keys %}fresh.{{ key }} = kept.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
+    where {% for column in columns %}not (fresh.{{ column }} <=> kept.{{ column }}){{ ' or ' if not loop.last }}{% endfor %}
+    {%- endif -%}
+{%- endmacro %}

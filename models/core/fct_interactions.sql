@@ -1,0 +1,125 @@
+-- Grain: one interaction.
+-- Key: interaction_id. Watermarks: load time of the staged interactions and of
+-- the customers. Interactions staged since are added, late ones in their own
+-- day; those whose customer version or product changed get their new keys:
+-- events from the earliest changed version on, and events of unknown customers
+-- or products that have arrived. A rerun changes nothing.
+-- depends_on: {{ ref('customers_snapshot') }}, {{ ref('stg_customers') }}, {{ ref('stg_products') }}
+{{
+    config(
+        unique_key='interaction_id',
+        prune_by='occurred_at',
+        partition_by=['days(occurred_at)'],
+    )
+}}
+
+{%- set window = build_window(
+    staged={
+        'interactions': source('staging', 'interactions'),
+        'dim_customer': ref('dim_customer'),
+    },
+    digests={
+        'customer_keys': digest_of(ref('dim_customer'), ['customer_key']),
+        'product_keys': digest_of(ref('dim_product'), ['product_key']),
+    },
+) %}
+
+with customers as (
+    select * from {{ ref('dim_customer') }}
+),
+
+products as (
+    select * from {{ ref('dim_product') }}
+),
+
+usable as (
+    select *
+    from {{ ref('stg_interactions') }}
+    where
+        not is_deleted
+        and reject_reason is null
+        and {{ in_window(window, 'interactions', 'loaded_at', 'occurred_at') }}
+),
+
+staged as (
+    select
+        interaction_id,
+        customer_id,
+        product_id,
+        interaction_type,
+        occurred_at,
+        session_id,
+        device
+    from ({{ first_of('usable', ['interaction_id']) }})
+),
+
+{% if is_incremental() -%}
+moved as (
+    {{ moved_customers(window) }}
+),
+
+stale as (
+    {{ stale_facts(window, 'occurred_at') }}
+),
+
+candidates as (
+    select
+        staged.*,
+        cast(null as string) as old_customer_key,
+        cast(null as string) as old_product_key
+    from staged
+    union all
+    select
+        stale.interaction_id,
+        stale.customer_id,
+        stale.product_id,
+        stale.interaction_type,
+        stale.occurred_at,
+        stale.session_id,
+        stale.device,
+        stale.customer_key as old_customer_key,
+        stale.product_key as old_product_key
+    from stale
+    left anti join staged on stale.interaction_id = staged.interaction_id
+),
+{%- else -%}
+candidates as (
+    select * from staged
+),
+{%- endif %}
+
+keyed as (
+    select
+        candidates.*,
+        coalesce(customers.customer_key, '{{ unknown_key() }}') as customer_key,
+        coalesce(products.product_key, '{{ unknown_key() }}') as product_key
+    from candidates
+    {{ join_version('customers', 'customers', 'customer_id', 'candidates', 'candidates.occurred_at') }}
+    left join products on candidates.product_id = products.product_id
+),
+
+final as (
+    select
+        ---------- keys
+        interaction_id,
+        customer_key,
+        product_key,
+        {{ date_key(local_day('occurred_at')) }} as date_key,
+        customer_id,
+        product_id,
+
+        ---------- attributes
+        interaction_type,
+        occurred_at,
+        session_id,
+        device
+    from keyed
+    {%- if is_incremental() %}
+    where
+        not (customer_key <=> old_customer_key)
+        or not (product_key <=> old_product_key)
+    {%- endif %}
+)
+
+select * from final
+{{ window_marks(window) }}

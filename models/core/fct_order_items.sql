@@ -1,0 +1,112 @@
+-- Grain: one live line of a live order.
+-- Key: order_id, line_number. Watermarks: load time of the staged orders and
+-- lines, and of the customers. The orders with anything new are worked out anew
+-- and compared with what is there, so that changes, deletes, late parts and
+-- changed customer versions all arrive. A rerun changes nothing.
+-- depends_on: {{ ref('customers_snapshot') }}, {{ ref('stg_customers') }}, {{ ref('stg_products') }}
+{{
+    config(
+        unique_key=['order_id', 'line_number'],
+        partition_by=['days(ordered_at)'],
+    )
+}}
+
+{%- set window = build_window(
+    staged={
+        'orders': source('staging', 'orders'),
+        'order_items': source('staging', 'order_items'),
+        'dim_customer': ref('dim_customer'),
+    },
+    digests={
+        'customer_keys': digest_of(ref('dim_customer'), ['customer_key']),
+        'product_keys': digest_of(ref('dim_product'), ['product_key']),
+    },
+) %}
+
+with customers as (
+    select * from {{ ref('dim_customer') }}
+),
+
+products as (
+    select * from {{ ref('dim_product') }}
+),
+
+staged_orders as (
+    select * from {{ ref('stg_orders') }}
+),
+
+staged_items as (
+    select * from {{ ref('stg_order_items') }}
+),
+
+{% if is_incremental() -%}
+moved as (
+    {{ moved_customers(window) }}
+),
+
+stale as (
+    {{ stale_facts(window, 'ordered_at') }}
+),
+{%- endif %}
+
+affected as (
+    select order_id
+    from staged_orders
+    where {{ in_window(window, 'orders', 'loaded_at', 'ordered_at') }}
+    union
+    select order_id
+    from staged_items
+    where {{ in_window(window, 'order_items', 'loaded_at', 'ordered_at') }}
+    {%- if is_incremental() %}
+    union
+    select order_id from stale
+    {%- endif %}
+),
+
+orders as (
+    {{ first_of(
+        'staged_orders left semi join affected using (order_id)',
+        ['order_id'],
+        condition='not is_deleted and reject_reason is null'
+    ) }}
+),
+
+items as (
+    {{ first_of(
+        'staged_items left semi join affected using (order_id)',
+        ['order_id', 'line_number'],
+        condition='not is_deleted and reject_reason is null'
+    ) }}
+),
+
+fresh as (
+    select
+        ---------- keys
+        items.order_id,
+        items.line_number,
+        coalesce(customers.customer_key, '{{ unknown_key() }}') as customer_key,
+        coalesce(products.product_key, '{{ unknown_key() }}') as product_key,
+        {{ date_key(local_day('orders.ordered_at')) }} as date_key,
+        orders.customer_id,
+        items.product_id,
+
+        ---------- attributes
+        orders.ordered_at,
+        orders.status,
+
+        ---------- numerics
+        items.quantity,
+        items.unit_price,
+        cast(items.quantity * items.unit_price as decimal(18, 2)) as revenue
+    from items
+    inner join orders on items.order_id = orders.order_id
+    {{ join_version('customers', 'customers', 'customer_id', 'orders', 'orders.ordered_at') }}
+    left join products on items.product_id = products.product_id
+),
+
+final as (
+    {{ only_changes('fresh', scope='kept.order_id in (select order_id from affected)') }}
+)
+
+select * from final
+{{ window_marks(window) }}

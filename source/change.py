@@ -1,0 +1,426 @@
+"""`ecom source change`: one more day in the life of a shop, in one transaction.
+
+What happens has the time of the simulated day (`ordered_at`, `occurred_at`,
+`signup_at`); when it is written down (`updated_at`, `recorded_at`) is the server's
+real clock, because incremental reads go by that clock.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import psycopg2
+import pyarrow as pa
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
+
+from common.errors import UsageError
+from common.progress import task
+from common.settings import Settings
+from source import goods, people, story
+from source.bulk import copy_batches
+from source.chance import Array
+from source.database import transaction
+from source.goods import Goods
+from source.people import UNBORN, People
+from source.schema import PUBLIC, lock_shop
+from source.sessions import Historian, Shop
+from source.tables import CUSTOMERS, INTERACTIONS, ORDER_ITEMS, ORDERS, PRODUCTS, Table
+from source.tables import TIERS
+from source.timeline import EPOCH, LAST_DAY, Timeline
+
+DOING = "Changing the shop"
+FETCH = 50_000
+# Shares of `rate` by table: how many of its rows the day adds, changes, deletes.
+NEW_CUSTOMERS, NEW_PRODUCTS = 0.4, 0.1
+TIER_MOVES, REGION_MOVES, CORRECTIONS = 0.5, 0.2, 0.2
+PRICE_CHANGES, RETURNS = 0.5, 0.1
+GONE_CUSTOMERS, GONE_PRODUCTS, GONE_ORDERS = 0.05, 0.03, 0.05
+LATE_EVENTS, LATE_DAYS = 0.05, 10
+# A day changes at least one row of a table that has this many.
+SMALLEST_LOT = 100
+MILLION = 1_000_000
+
+
+@dataclass
+class Day:
+    """What one day did: rows by what happened to them."""
+
+    day: dt.date
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def change(settings: Settings, day: dt.date | None, rate: float, seed: int) -> Day:
+    """Let the shop live one more day.
+
+    Args:
+        settings: where the source is.
+        day: the day told; None for the day after the last event.
+        rate: share of each table's rows the day adds, changes or deletes; each kind
+            of change has a share of its own, see `docs/source.md`.
+        seed: with the day and what the shop holds, decides everything.
+
+    Raises:
+        UsageError: the rate is not within 0 and 1, or the shop has no customers or
+            products.
+    """
+    if not 0 <= rate <= 1:
+        raise UsageError(f"{DOING}: --rate {rate} is not between 0 and 1", "try 0.01")
+    with transaction(settings, DOING) as connection, task(DOING, unit="steps") as shown:
+        cursor = connection.cursor()
+        lock_shop(cursor)
+        told = day or _next_day(cursor)
+        work = _Change(connection, told, rate, seed, Day(told))
+        for step in work.steps():
+            step()
+            shown.advance()
+    return work.done
+
+
+def _next_day(cursor: Cursor) -> dt.date:
+    cursor.execute(
+        "SELECT (greatest((SELECT max(occurred_at) FROM public.interactions),"
+        " (SELECT max(ordered_at) FROM public.orders)) AT TIME ZONE 'UTC')::date"
+    )
+    row = cursor.fetchone()
+    last = row[0] if row and row[0] else LAST_DAY
+    return _as_date(last) + dt.timedelta(days=1)
+
+
+def _as_date(value: object) -> dt.date:
+    assert isinstance(value, dt.date)
+    return value
+
+
+class _Change:
+    """One day's work on one connection."""
+
+    def __init__(
+        self,
+        connection: psycopg2.extensions.connection,
+        day: dt.date,
+        rate: float,
+        seed: int,
+        done: Day,
+    ) -> None:
+        self.connection, self.cursor = connection, connection.cursor()
+        self.day, self.rate, self.seed, self.done = day, rate, seed, done
+        # Days differ though the user's seed does not.
+        self.day_seed = (seed * 1_000_003 + (day - EPOCH).days) % 2**63
+
+    def steps(self) -> list[Callable[[], None]]:
+        """Everything that happens, in order: the old changes, then the new comes."""
+        return [
+            self._delete_orders, self._delete_customers, self._delete_products,
+            self._move_tiers, self._move_regions, self._correct_customers,
+            self._change_prices, self._change_statuses, self._add_customers,
+            self._add_products, self._add_history, self._add_late_events,
+        ]  # fmt: skip
+
+    def _count(self, table: Table) -> int:
+        return self._number(f"SELECT count(*) FROM public.{table.name}")
+
+    def _number(self, statement: str) -> int:
+        self.cursor.execute(statement)
+        row = self.cursor.fetchone()
+        return int(row[0] or 0) if row else 0
+
+    def _share(
+        self, what: str, table: Table, statement: str, share: float, salt: int
+    ) -> None:
+        """Run an update or delete on a share of a table's rows, chosen by a hash.
+
+        The statement's `{lot}` is the condition that a row was chosen, `{chance}` a
+        whole number that follows from its key.
+        """
+        key = sql.Identifier(table.key[0])
+        name = sql.Identifier(PUBLIC, table.name)
+        total = self._count(table)
+        wanted = round(total * self.rate * share)
+        if self.rate and total >= SMALLEST_LOT:
+            wanted = max(wanted, 1)
+        hashed = "hashint8extended({}, {})"
+        seeds = [
+            sql.Literal((self.day_seed + part) % 2**62) for part in (salt, salt + 50)
+        ]
+        lot = sql.SQL(
+            f"{{}} IN (SELECT {{}} FROM {{}} ORDER BY {hashed}, {{}} LIMIT {{}})"
+        )
+        self.cursor.execute(
+            sql.SQL(statement).format(
+                lot=lot.format(key, key, name, key, seeds[0], key, sql.Literal(wanted)),
+                chance=sql.SQL(f"({hashed} & 2147483647)").format(key, seeds[1]),
+            )
+        )
+        self.done.counts[what] = self.cursor.rowcount
+
+    def _delete_orders(self) -> None:
+        self._share(
+            "order lines deleted", ORDERS,
+            "DELETE FROM public.order_items WHERE {lot}", GONE_ORDERS, 1,
+        )  # fmt: skip
+        self._share(
+            "orders deleted", ORDERS,
+            "DELETE FROM public.orders WHERE {lot}", GONE_ORDERS, 1,
+        )  # fmt: skip
+
+    def _delete_customers(self) -> None:
+        self._share(
+            "customers deleted", CUSTOMERS,
+            "DELETE FROM public.customers WHERE {lot}", GONE_CUSTOMERS, 2,
+        )  # fmt: skip
+
+    def _delete_products(self) -> None:
+        self._share(
+            "products deleted", PRODUCTS,
+            "DELETE FROM public.products WHERE {lot}", GONE_PRODUCTS, 3,
+        )  # fmt: skip
+
+    def _move_tiers(self) -> None:
+        """Two of three go up, one down; bronze and platinum have one way only."""
+        tiers = "array['bronze','silver','gold','platinum']"
+        self._share(
+            "tier moves", CUSTOMERS,
+            f"""UPDATE public.customers SET loyalty_tier = ({tiers})[
+                CASE WHEN loyalty_tier = 'bronze' THEN 2
+                     WHEN loyalty_tier = 'platinum' THEN 3
+                     ELSE array_position({tiers}, loyalty_tier)
+                          + CASE WHEN {{chance}} % 3 < 2 THEN 1 ELSE -1 END END]
+                WHERE loyalty_tier = ANY({tiers}) AND {{lot}}""",
+            TIER_MOVES, 4,
+        )  # fmt: skip
+
+    def _move_regions(self) -> None:
+        """To any other region that has customers."""
+        self._share(
+            "region moves", CUSTOMERS,
+            """WITH r AS (SELECT array_agg(DISTINCT region ORDER BY region) AS names
+                          FROM public.customers WHERE region IS NOT NULL)
+               UPDATE public.customers SET region = (array_remove(names, region))[
+                   1 + {chance} % greatest(cardinality(array_remove(names, region)), 1)]
+               FROM r WHERE {lot} AND cardinality(array_remove(names, region)) > 0""",
+            REGION_MOVES, 5,
+        )  # fmt: skip
+
+    def _correct_customers(self) -> None:
+        """Birth dates that were missing are told; e-mail addresses change."""
+        self._share(
+            "customers corrected", CUSTOMERS,
+            """UPDATE public.customers SET
+                birth_date = coalesce(birth_date, date '1950-01-01' + ({chance} % 20000)::int),
+                email = 'new.' || coalesce(email, 'x@example.com')
+               WHERE {lot}""",
+            CORRECTIONS, 6,
+        )  # fmt: skip
+
+    def _change_prices(self) -> None:
+        """Between a fifth less and a quarter more, and never the same."""
+        self._share(
+            "price changes", PRODUCTS,
+            """UPDATE public.products SET price = least(9999999999.99, greatest(0.05,
+                round(price * (80 + {chance} % 46) / 100.0, 2) + 0.01)) WHERE {lot}""",
+            PRICE_CHANGES, 7,
+        )  # fmt: skip
+
+    def _change_statuses(self) -> None:
+        """A third of the open orders go one step on; a few delivered ones come back."""
+        self._share(
+            "status changes", ORDERS,
+            """UPDATE public.orders SET status = CASE status
+                WHEN 'placed' THEN 'paid' WHEN 'paid' THEN 'shipped'
+                WHEN 'shipped' THEN 'delivered' ELSE 'returned' END
+               WHERE (status = 'delivered' AND {lot})
+                  OR (status IN ('placed', 'paid', 'shipped') AND {chance} % 3 = 0)""",
+            RETURNS, 8,
+        )  # fmt: skip
+
+    def _new(self, table: Table, share: float) -> int:
+        """How many rows to add: at least one to a table of some size."""
+        total = self._count(table)
+        least = int(bool(self.rate) and total >= SMALLEST_LOT)
+        return max(round(total * self.rate * share), least)
+
+    def _next_id(self, table: Table, *others: Table) -> int:
+        key = table.key[0]
+        return 1 + max(
+            self._number(f"SELECT max({key}) FROM public.{one.name}")
+            for one in (table, *others)
+        )
+
+    def _add(self, what: str, table: Table, batches: Iterable[pa.RecordBatch]) -> None:
+        """Insert batches, their cursor stamped with the transaction's time."""
+        kept = [name for name in table.names if name != table.cursor]
+        schema = pa.schema([table.schema.field(name) for name in kept])
+        self.done.counts[what] = 0
+
+        def narrowed() -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                self.done.counts[what] += batch.num_rows
+                yield batch.select(kept)
+
+        copy_batches(
+            self.cursor, sql.Identifier(PUBLIC, table.name), schema, narrowed()
+        )
+
+    def _timeline(self, back: int = 0) -> Timeline:
+        return Timeline(self.day - dt.timedelta(days=back), self.day)
+
+    def _add_customers(self) -> None:
+        count = self._new(CUSTOMERS, NEW_CUSTOMERS)
+        first, timeline = self._next_id(CUSTOMERS), self._timeline()
+        made = [
+            people.rows(self.day_seed, number, size, timeline, first)
+            for number, size in people.blocks(count)
+        ]
+        at = CUSTOMERS.names.index("signup_at")
+        today = [
+            batch.set_column(at, "signup_at", _within_day(batch["signup_at"], timeline))
+            for batch in made
+        ]
+        self._add("customers added", CUSTOMERS, today)
+
+    def _add_products(self) -> None:
+        count = self._new(PRODUCTS, NEW_PRODUCTS)
+        first, timeline = self._next_id(PRODUCTS), self._timeline()
+        made = [
+            goods.rows(self.day_seed, number, size, timeline, first)
+            for number, size in goods.blocks(count)
+        ]
+        self._add("products added", PRODUCTS, made)
+
+    def _add_history(self) -> None:
+        self.people, self.goods = (
+            _people(self.connection, self.day),
+            _goods(self.connection),
+        )
+        interactions = round(self._count(INTERACTIONS) * self.rate)
+        orders = round(self._count(ORDERS) * self.rate)
+        history = self._historian(interactions, orders, self._timeline(), self.day_seed)
+        if history is None:
+            return
+        blocks = range(history.shop.blocks)
+        self._add("orders added", ORDERS, (history.orders(b) for b in blocks))
+        self._add(
+            "order lines added", ORDER_ITEMS, (history.order_items(b) for b in blocks)
+        )
+        self._add(
+            "interactions added",
+            INTERACTIONS,
+            (history.interactions(b) for b in blocks),
+        )
+
+    def _add_late_events(self) -> None:
+        """Interactions of the ten days before, recorded only now."""
+        count = round(self._count(INTERACTIONS) * self.rate * LATE_EVENTS)
+        history = self._historian(
+            count, 0, self._timeline(LATE_DAYS), self.day_seed + 1
+        )
+        if history is not None:
+            made = map(history.interactions, range(history.shop.blocks))
+            self._add("late interactions added", INTERACTIONS, made)
+
+    def _historian(
+        self, interactions: int, orders: int, timeline: Timeline, seed: int
+    ) -> Historian | None:
+        if not (interactions or orders):
+            return None
+        if not (len(self.people) and len(self.goods.ids)):
+            raise UsageError(
+                f"{DOING}: the shop has no customers or no products",
+                "fill it with `ecom source generate` or `ecom source load-csv`",
+            )
+        return Historian(
+            Shop(
+                seed=seed,
+                people=self.people,
+                goods=self.goods,
+                timeline=timeline,
+                interactions=interactions,
+                orders=orders,
+                first_interaction=self._next_id(INTERACTIONS),
+                first_order=self._next_id(ORDERS, ORDER_ITEMS),
+            )
+        )
+
+
+def _within_day(values: pa.Array, timeline: Timeline) -> pa.Array:
+    """The same moments of the clock, moved into the last day of the timeline."""
+    micros = np.asarray(values.cast(pa.int64()))
+    return people.moment(timeline.start + micros % (timeline.end - timeline.start))
+
+
+def _column_batches(
+    connection: psycopg2.extensions.connection, name: str, statement: str
+) -> Iterator[list[tuple[object, ...]]]:
+    """Rows of a query, `FETCH` at a time."""
+    with connection.cursor(name=name) as cursor:
+        cursor.itersize = FETCH
+        cursor.execute(statement)
+        while rows := cursor.fetchmany(FETCH):
+            yield rows
+
+
+def _people(connection: psycopg2.extensions.connection, day: dt.date) -> People:
+    """The shop's customers as arrays; names the story does not know count as one."""
+    regions = {region.name: index for index, region in enumerate(story.REGIONS)}
+    tiers = {tier: index for index, tier in enumerate(TIERS)}
+    parts: list[Array] = []
+    for rows in _column_batches(
+        connection,
+        "ecom_people",
+        "SELECT customer_id, region, loyalty_tier, birth_date - date '1970-01-01', "
+        "extract(epoch FROM signup_at)::bigint FROM public.customers ORDER BY customer_id",
+    ):
+        parts.append(
+            np.array(
+                [
+                    (
+                        key,
+                        regions.get(str(region), len(str(region)) % len(regions)),
+                        tiers.get(str(tier), 0),
+                        UNBORN if birth is None else birth,
+                        signup or 0,
+                    )
+                    for key, region, tier, birth, signup in rows
+                ],
+                dtype=np.int64,
+            )
+        )
+    table = np.concatenate(parts) if parts else np.zeros((0, 5), dtype=np.int64)
+    return People(
+        ids=table[:, 0],
+        region=table[:, 1].astype(np.int8),
+        tier=table[:, 2].astype(np.int8),
+        age_class=people.age_classes(table[:, 3], (day - EPOCH).days),
+        signup=table[:, 4] * MILLION,
+    )
+
+
+def _goods(connection: psycopg2.extensions.connection) -> Goods:
+    """The shop's products as arrays; other categories are spread over the story's."""
+    categories = {name: index for index, name in enumerate(story.CATEGORIES)}
+    parts: list[Array] = []
+    for rows in _column_batches(
+        connection,
+        "ecom_goods",
+        "SELECT product_id, category, coalesce(round(price * 100), 0)::bigint "
+        "FROM public.products ORDER BY product_id",
+    ):
+        parts.append(
+            np.array(
+                [
+                    (
+                        key,
+                        categories.get(str(name), len(str(name)) % len(categories)),
+                        cents,
+                    )
+                    for key, name, cents in rows
+                ],
+                dtype=np.int64,
+            )
+        )
+    table = np.concatenate(parts) if parts else np.zeros((0, 3), dtype=np.int64)
+    return Goods.stocked(table[:, 0], table[:, 1].astype(np.int8), table[:, 2])

@@ -1,0 +1,172 @@
+"""A day of change: seen by the cursors, the same for a seed, thirty days long."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from common.errors import UsageError
+from common.settings import Settings
+from source import csv_load
+from source.change import change
+from source.generate import Size, generate
+from source.tables import TABLES
+
+Query = Callable[..., list[tuple[Any, ...]]]
+Counts = Callable[[], dict[str, int]]
+SIZE = Size(1_000, 200, 20_000, 2_000, seed=5)
+NEXT = dt.date(2024, 10, 16)
+
+
+@pytest.fixture
+def lived(shop: Settings) -> Settings:
+    generate(shop, SIZE)
+    return shop
+
+
+def test_a_day_does_everything(lived: Settings, counts: Counts, query: Query) -> None:
+    before = counts()
+    began = query("SELECT clock_timestamp()")[0][0]
+    done = change(lived, None, 0.05, 1)
+    assert done.day == NEXT
+    assert all(count > 0 for count in done.counts.values()), done.counts
+    after = counts()
+    told = done.counts
+    assert after["orders"] == before["orders"] + told["orders added"] - told["orders deleted"]
+    assert after["interactions"] == before["interactions"] + told["interactions added"] + (
+        told["late interactions added"]
+    )
+    assert after["customers"] == before["customers"] + told["customers added"] - (
+        told["customers deleted"]
+    )
+    # Whatever changed is stamped by the server's clock, so that ingest sees it.
+    for table in TABLES:
+        fresh = query(
+            f"SELECT count(*), max({table.cursor}) <= now() FROM {table.name} "
+            f"WHERE {table.cursor} >= %s",
+            began,
+        )
+        assert fresh[0][0] > 0
+        assert fresh[0][1]
+    same_day = query(
+        "SELECT count(*) FILTER (WHERE occurred_at::date = %s), "
+        "count(*) FILTER (WHERE occurred_at::date < %s) FROM interactions "
+        "WHERE recorded_at >= %s",
+        NEXT, NEXT, began,
+    )  # fmt: skip
+    assert same_day[0][0] >= told["interactions added"]
+    assert same_day[0][1] > 0
+    orders = query(
+        "SELECT min(ordered_at)::date, max(ordered_at)::date FROM orders "
+        "WHERE order_id > %s",
+        SIZE.orders,
+    )
+    assert orders == [(NEXT, NEXT)]
+    signups = query(
+        "SELECT DISTINCT signup_at::date FROM customers WHERE customer_id > %s",
+        SIZE.customers,
+    )
+    assert signups == [(NEXT,)]
+
+
+def test_moves_are_moves(lived: Settings, query: Query) -> None:
+    query("CREATE TABLE was AS SELECT * FROM customers")
+    done = change(lived, None, 0.1, 1)
+    moved = query(
+        "SELECT count(*) FILTER (WHERE c.loyalty_tier <> w.loyalty_tier), "
+        "count(*) FILTER (WHERE c.region <> w.region) FROM customers c "
+        "JOIN was w USING (customer_id)"
+    )
+    assert moved == [(done.counts["tier moves"], done.counts["region moves"])]
+    steps = query(
+        "SELECT max(abs(array_position(t, c.loyalty_tier) - array_position(t, w.loyalty_tier)))"
+        " FROM customers c JOIN was w USING (customer_id), "
+        "(VALUES (array['bronze','silver','gold','platinum'])) v(t)"
+    )
+    assert steps == [(1,)]
+
+
+def test_deleted_orders_take_their_lines(lived: Settings, query: Query) -> None:
+    orphans = (
+        "SELECT count(*) FROM order_items WHERE order_id <= %s AND order_id NOT IN "
+        "(SELECT order_id FROM orders)"
+    )
+    assert query(orphans, SIZE.orders) == [(0,)]
+    change(lived, None, 0.2, 1)
+    assert query(orphans, SIZE.orders) == [(0,)]
+
+
+WITHOUT_STAMPS = (
+    "SELECT md5(string_agg((to_jsonb(t) - 'updated_at' - 'recorded_at')::text, ' ' "
+    "ORDER BY {key})) FROM {table} t"
+)
+
+
+def test_same_seed_same_day_same_change(shop: Settings, query: Query) -> None:
+    def life(seed: int) -> list[str]:
+        generate(shop, SIZE, replace=True)
+        change(shop, None, 0.02, seed)
+        change(shop, None, 0.02, seed)
+        return [
+            query(WITHOUT_STAMPS.format(key=", ".join(t.key), table=t.name))[0][0]
+            for t in TABLES
+        ]
+
+    first = life(1)
+    assert life(1) == first
+    assert all(a != b for a, b in zip(life(2), first, strict=True))
+
+
+def test_thirty_days(lived: Settings, query: Query) -> None:
+    days = [change(lived, None, 0.01, 1).day for _ in range(30)]
+    assert days == [NEXT + dt.timedelta(day) for day in range(30)]
+    busy = query(
+        "SELECT count(DISTINCT occurred_at::date) FROM interactions "
+        "WHERE occurred_at >= %s",
+        NEXT,
+    )
+    assert busy == [(30,)]
+    assert query(
+        "SELECT count(*) FROM orders o WHERE NOT EXISTS "
+        "(SELECT 1 FROM order_items i WHERE i.order_id = o.order_id)"
+    ) == [(0,)]
+
+
+def test_a_day_told_twice_adds_and_breaks_nothing(lived: Settings) -> None:
+    day = dt.date(2024, 6, 1)
+    assert change(lived, day, 0.01, 1).day == day
+    assert change(lived, day, 0.01, 1).day == day
+
+
+def test_rate_zero_changes_nothing(lived: Settings, counts: Counts) -> None:
+    before = counts()
+    done = change(lived, None, 0.0, 1)
+    assert counts() == before
+    assert done.counts["tier moves"] == done.counts["orders deleted"] == 0
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
+def test_a_rate_outside_is_refused(lived: Settings, rate: float) -> None:
+    with pytest.raises(UsageError):
+        change(lived, None, rate, 1)
+
+
+def test_an_empty_shop_has_nothing_to_change(shop: Settings) -> None:
+    done = change(shop, None, 0.5, 1)
+    assert sum(done.counts.values()) == 0
+
+
+def test_a_foreign_shop_can_change(shop: Settings, feed: Any, query: Query) -> None:
+    """Regions and categories the story never heard of."""
+    csv_load.load_folder(shop, feed())
+    query("UPDATE customers SET region = 'Atlantis'")
+    done = change(shop, None, 1.0, 1)
+    assert done.counts["interactions added"] == 2
+
+
+def test_before_init_the_fix_is_named(settings: Settings) -> None:
+    with pytest.raises(UsageError, match="ecom source init"):
+        change(settings, None, 0.01, 1)

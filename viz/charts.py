@@ -1,0 +1,209 @@
+"""All five charts to files: PNG, SVG, dark SVG, CSV, and `charts.json`."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from common.progress import say, task
+from common.settings import Settings
+from viz import (
+    age_interaction,
+    customer_activity,
+    interaction_trend,
+    purchase_trends,
+    style,
+    top_products,
+)
+from viz.chart import Chart, Shaped
+from viz.reader import Reader
+from viz.sql import relation, schema_prefix
+
+CHARTS: tuple[Chart, ...] = (
+    customer_activity.CHART,
+    top_products.CHART,
+    interaction_trend.CHART,
+    purchase_trends.CHART,
+    age_interaction.CHART,
+)
+INDEX = "charts.json"
+_READERS = 2
+"""Queries at a time: the engine works on one while Python fetches another."""
+
+
+@dataclass(frozen=True)
+class ChartResult:
+    """One chart as it was written.
+
+    Attributes:
+        name: its file name without the ending, and its dbt exposure.
+        title: the question it answers.
+        finding: its headline.
+        note: reach of the data, and what was left out.
+        alt: what the picture shows, for those who do not see it.
+        mart: the relation it was drawn from.
+        built_at: when that relation last changed, ISO 8601 in UTC, or None where
+            the engine does not say.
+        rows: rows drawn.
+        width, height: of the PNG, in pixels.
+        files: file names by kind: `png`, `svg`, `dark`, `csv`.
+    """
+
+    name: str
+    title: str
+    finding: str
+    note: str
+    alt: str
+    mart: str
+    built_at: str | None
+    rows: int
+    width: int
+    height: int
+    files: dict[str, str]
+
+
+def draw_all(settings: Settings, out: Path) -> list[ChartResult]:
+    """Read the marts and write all five charts.
+
+    Args:
+        settings: where the stack is.
+        out: the folder to write to; made where it is missing.
+
+    Returns:
+        What was written, in the order of `CHARTS`; also in `out/charts.json`.
+
+    Raises:
+        ServiceError: the Thrift server is unreachable.
+        DataError: a mart is not there, or a query fails.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    results = []
+    with task("Drawing the charts", total=len(CHARTS), unit="charts") as progress:
+        for chart, frame, built_at in fetched(settings):
+            shaped = chart.shape(frame)
+            results.append(write(chart, shaped, out, built_at))
+            progress.advance()
+            progress.describe(f"Drew {chart.name}")
+    write_text(
+        out / INDEX,
+        json.dumps([asdict(r) for r in results], indent=2, ensure_ascii=False) + "\n",
+    )
+    say(f"Charts: {out}")
+    return results
+
+
+def fetched(
+    settings: Settings,
+) -> Iterator[tuple[Chart, pd.DataFrame, str | None]]:
+    """Each chart with its rows and the time of its mart, in the order of `CHARTS`."""
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="chart") as pool:
+        pending: list[Future[tuple[pd.DataFrame, str | None]]] = [
+            pool.submit(_fetch, settings, chart) for chart in CHARTS
+        ]
+        try:
+            for chart, future in zip(CHARTS, pending, strict=True):
+                yield chart, *future.result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _fetch(settings: Settings, chart: Chart) -> tuple[pd.DataFrame, str | None]:
+    prefix = schema_prefix()
+    with Reader(settings) as reader:
+        return reader.rows(chart.query(prefix)), changed_at(reader, chart, prefix)
+
+
+def changed_at(reader: Reader, chart: Chart, prefix: str) -> str | None:
+    """When readers last saw the mart change, from Iceberg's own history."""
+    found = reader.rows_or_none(
+        "select max(made_current_at) as changed_at "  # noqa: S608
+        f"from {relation(chart.mart, prefix)}.history"
+    )
+    if found is None or found.empty or pd.isna(found["changed_at"].iloc[0]):
+        return None
+    stamp = pd.Timestamp(found["changed_at"].iloc[0]).floor("s")
+    return f"{stamp.isoformat()}Z"
+
+
+def write(
+    chart: Chart, shaped: Shaped, out: Path, built_at: str | None = None
+) -> ChartResult:
+    """Draw one chart and write its four files; the same data give the same bytes."""
+    figure = chart.draw(shaped)
+    svg = svg_text(figure)
+    files = {
+        "png": f"{chart.name}.png",
+        "svg": f"{chart.name}.svg",
+        "dark": f"{chart.name}-dark.svg",
+        "csv": f"{chart.name}.csv",
+    }
+    write_bytes(out / files["png"], png_bytes(figure))
+    write_text(out / files["svg"], svg)
+    write_text(out / files["dark"], style.darken(svg))
+    write_text(out / files["csv"], csv_text(shaped.table))
+    width, height = (
+        round(inches * style.PNG_DPI) for inches in figure.get_size_inches()
+    )
+    return ChartResult(
+        name=chart.name,
+        title=chart.title,
+        finding=shaped.finding,
+        note=shaped.note,
+        alt=shaped.alt,
+        mart=relation(chart.mart, schema_prefix()),
+        built_at=built_at,
+        rows=len(shaped.table),
+        width=width,
+        height=height,
+        files=files,
+    )
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as PNG, without a date or a version in it."""
+    target = io.BytesIO()
+    with style.applied():
+        figure.savefig(
+            target, format="png", dpi=style.PNG_DPI, metadata={"Software": None}
+        )
+    return target.getvalue()
+
+
+def svg_text(figure: Figure) -> str:
+    """The figure as SVG, without a date in it, ids the same each time."""
+    target = io.StringIO()
+    nothing: dict[str, Any] = {"Date": None, "Creator": None}
+    with style.applied():
+        figure.savefig(target, format="svg", metadata=nothing)
+    return target.getvalue()
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """The drawn values as CSV: whole numbers without a point, `.` else."""
+    plain = table.copy()
+    for name in plain.columns:
+        column = plain[name]
+        if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+            plain[name] = column.astype("Int64")
+    return plain.to_csv(index=False, lineterminator="\n", date_format="%Y-%m-%d")
+
+
+def write_text(path: Path, content: str) -> None:
+    """Replace a file at once, in UTF-8."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file at once: readers see the old or the new one, never half."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_bytes(content)
+    partial.replace(path)

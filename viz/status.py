@@ -1,0 +1,137 @@
+"""The state of the warehouse as readers see it: fresh when, how many, agreed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from viz import sql, text
+from viz.reader import Reader
+
+_NEWEST_BY = ("finished_at", "published_at", "checked_at", "ended_at", "started_at")
+_RELATIONS = (
+    *(f"marts.{mart}" for mart in sql.MARTS),
+    "core.dim_customer",
+    "core.dim_product",
+    "core.dim_date",
+    "core.fct_interactions",
+    "core.fct_order_items",
+    "core.rejected_records",
+)
+_KEPT = 20
+
+
+@dataclass(frozen=True)
+class Log:
+    """The newest rows of one table of `ops`, newest first, as text."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+    def latest(self, column: str) -> str | None:
+        """A value of the newest row, or None where there is no such column."""
+        if not self.rows or column not in self.columns:
+            return None
+        return self.rows[0][self.columns.index(column)]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the status page shows; each None or empty where not recorded yet.
+
+    Attributes:
+        newest_event: the last day with an interaction.
+        counts: rows of each relation of core and marts that readers see.
+        runs, ingests, reconciliations: the newest rows of the tables of `ops`.
+    """
+
+    newest_event: str | None
+    counts: list[tuple[str, int]]
+    runs: Log | None
+    ingests: Log | None
+    reconciliations: Log | None
+
+
+def read(reader: Reader, prefix: str) -> Status:
+    """Ask the warehouse; what is not there yet stays empty.
+
+    Raises:
+        ServiceError: the server went away.
+    """
+    newest = reader.rows_or_none(
+        "select max(date_day) as newest from "  # noqa: S608
+        f"{prefix}marts.interaction_trend_daily where interactions > 0"
+    )
+    known = newest is not None and len(newest) and pd.notna(newest["newest"].iloc[0])
+    return Status(
+        newest_event=(
+            text.day(newest["newest"].iloc[0]) if known and newest is not None else None
+        ),
+        counts=_counts(reader, prefix),
+        runs=log(reader, f"{prefix}ops.runs"),
+        ingests=log(reader, f"{prefix}ops.ingest_runs"),
+        reconciliations=log(reader, f"{prefix}ops.reconciliations"),
+    )
+
+
+def _counts(reader: Reader, prefix: str) -> list[tuple[str, int]]:
+    """Row counts in one query, or one by one where a relation is not there."""
+    every = " union all ".join(_count(name, prefix) for name in _RELATIONS)
+    found = reader.rows_or_none(every)
+    if found is None:
+        single = [reader.rows_or_none(_count(name, prefix)) for name in _RELATIONS]
+        present = [rows for rows in single if rows is not None]
+        if not present:
+            return []
+        found = pd.concat(present)
+    counted = dict(zip(found["relation"], found["row_count"].astype(int), strict=True))
+    return [(name, counted[name]) for name in _RELATIONS if name in counted]
+
+
+def _count(name: str, prefix: str) -> str:
+    return f"select '{name}' as relation, count(*) as row_count from {prefix}{name}"  # noqa: S608
+
+
+def log(reader: Reader, relation: str) -> Log | None:
+    """The newest rows of a table of `ops`, or None where it is not there yet."""
+    described = reader.rows_or_none(f"describe table {relation}")
+    if described is None:
+        return None
+    # A blank name starts the description's part on partitions.
+    names = [str(name) for name in described["col_name"]]
+    names = names[: names.index("")] if "" in names else names
+    names = [name for name in names if not name.startswith("#")]
+    newest = next((name for name in _NEWEST_BY if name in names), names[0])
+    rows = reader.rows_or_none(
+        f"select * from {relation} order by `{newest}` desc limit {_KEPT}"  # noqa: S608
+    )
+    return None if rows is None else as_log(rows)
+
+
+def as_log(rows: pd.DataFrame) -> Log:
+    """A frame as text: times to the second, numbers grouped, nulls blank."""
+    return Log(
+        columns=[str(name) for name in rows.columns],
+        rows=[[_shown(value) for value in row] for row in rows.itertuples(index=False)],
+    )
+
+
+def _shown(value: Any) -> str:
+    if (
+        value is None
+        or value is pd.NaT
+        or (isinstance(value, float) and math.isnan(value))
+    ):
+        return ""
+    if isinstance(value, pd.Timestamp):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return text.short(value, 160)
