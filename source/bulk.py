@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import pgpq
+import psycopg2
 import pyarrow as pa
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
@@ -17,16 +18,25 @@ T = TypeVar("T")
 
 
 class Stream:
-    """A readable file over byte pieces, for `copy_expert`; holds one piece."""
+    """A readable file over byte pieces, for `copy_expert`; holds one piece.
+
+    Attributes:
+        error: what went wrong in making a piece; psycopg2 hides it in one of its own.
+    """
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._held = memoryview(b"")
+        self.error: BaseException | None = None
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes, at most `size`; empty at the end."""
         while not self._held:
-            piece = next(self._pieces, None)
+            try:
+                piece = next(self._pieces, None)
+            except BaseException as error:
+                self.error = error
+                raise
             if piece is None:
                 return b""
             self._held = memoryview(piece)
@@ -54,7 +64,13 @@ def copy_batches(
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
         target, sql.SQL(", ").join(map(sql.Identifier, schema.names))
     )
-    cursor.copy_expert(statement, Stream(encode(schema, batches)), size=1 << 20)
+    stream = Stream(encode(schema, batches))
+    try:
+        cursor.copy_expert(statement, stream, size=1 << 20)
+    except psycopg2.Error:
+        if stream.error is not None:
+            raise stream.error from None
+        raise
 
 
 @contextmanager

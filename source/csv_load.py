@@ -145,7 +145,6 @@ class _File:
         """The file's good rows; the others go to the log."""
         file = CsvFile(self.path)
         try:
-            check_header(file, self.table)
             for records in file.records():
                 batch = self._checked(file, records)
                 self.shown.advance(batch.num_rows)
@@ -290,6 +289,10 @@ def load_folder(
     """
     began = time.monotonic()
     files, formats = find_files(folder), read_formats(folder)
+    for table in TABLES:
+        file = CsvFile(files[table.name])
+        file.close()
+        check_header(file, table)
     log = RejectLog(rejects)
     try:
         with transaction(settings, DOING) as connection, task(DOING) as shown_task:

@@ -12,7 +12,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
@@ -147,36 +147,41 @@ class CsvFile:
     def _read(self, size: int) -> bytes:
         if self._ended:
             return b""
+        data = self._guarded(lambda: self._file.read(size))
+        self._ended = len(data) < size
+        return data
+
+    def _read_line(self) -> bytes:
+        return self._guarded(lambda: self._file.readline(LONGEST_RECORD))
+
+    def _guarded(self, read: Callable[[], bytes]) -> bytes:
         try:
-            data = self._file.read(size)
+            return read()
         except (EOFError, zlib.error, gzip.BadGzipFile):
             raise self._failure(
                 "it is not a whole gzip file", "send it again, or unpack it"
             ) from None
         except OSError as error:
             raise self._failure(error.strerror or "it cannot be read") from None
-        self._ended = len(data) < size
-        return data
 
     def _read_header(self) -> list[str]:
-        data = self._read(CHUNK)
+        line = self._read_line().removeprefix(BOM)
         for mark, encoding in OTHER_BOMS.items():
-            if data.startswith(mark):
+            if line.startswith(mark):
                 raise self._failure(f"it is {encoding}", "save it as UTF-8")
-        data = data.removeprefix(BOM)
-        if not data.strip():
+        if not line.strip():
             raise self._failure(
-                "it is empty and has no header",
+                "it is empty or begins with a blank line, and has no header",
                 "for a feed without rows write the header line alone",
             )
-        line, newline, self._held = data.partition(b"\n")
         self._line = 2
-        if b"\r" in line.rstrip(b"\r") or (not newline and b"\r" in line):
+        line = line.rstrip(b"\n").removesuffix(b"\r")
+        if b"\r" in line:
             raise self._failure(
                 "its lines end in a lone carriage return", "save it with LF or CRLF"
             )
         try:
-            text = line.decode("utf-8").rstrip("\r")
+            text = line.decode("utf-8")
             return next(csv.reader([text], strict=True), [])
         except (UnicodeDecodeError, csv.Error):
             raise self._failure(

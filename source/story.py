@@ -141,7 +141,7 @@ CATEGORY_PRICES = (8900, 3400, 2900, 2200, 1500, 3900, 1300, 2700, 650, 1400)
 # The category that each month pulls forward, January to December.
 SEASONAL = (5, 4, 2, 7, 7, 7, 5, 6, 6, 1, 0, 3)
 # Of 1,024 products looked at: seasonal, the region's own favourites, unknown ids.
-SEASONAL_SHARE, REGIONAL_SHARE, UNKNOWN_SHARE = 230, 300, 1
+SEASONAL_SHARE, REGIONAL_SHARE, UNKNOWN_SHARE = 230, 420, 1
 NOUNS = (
     _names("Headphones Charger Lautsprecher Tastatur Caméra Monitor"),
     _names("Kettle Pan Wok Crêpière Lampe Teapot"),

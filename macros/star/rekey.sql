@@ -11,16 +11,14 @@
 
 
 {#
-    The rows a model takes from a staged input: those loaded in its window, or
-    those of a bounded backfill (vars `backfill_start`, `backfill_end`).
+    The rows a model takes from a staged input: those loaded in its window.
 
     Args:
         window: of `build_window`.
         name: the input's name in it.
         loaded_at: column of the load time.
-        moment: column of the event.
 #}
-{% macro in_window(window, name, loaded_at, moment) -%}
+{% macro in_window(window, name, loaded_at) -%}
     ({{ loaded_at }} > {{ window.low[name] }} and {{ loaded_at }} <= {{ window.high[name] }})
 {%- endmacro %}
 
@@ -113,4 +111,23 @@
     {% do return(execute and flags.WHICH in ['run', 'build'] and run_query(
         'select 1 from ' ~ ref(name) ~ ' where reject_reason is not null limit 1'
     ).rows | length > 0) %}
+{% endmacro %}
+
+
+{#
+    The least and greatest value of a column among the rows of a window, so that
+    files of other ranges are not read; (1, 0), no range, where there is none.
+
+    Args:
+        relation: the staging view.
+        column: a number.
+        window, name: as for `in_window`.
+#}
+{% macro bounds_of(relation, column, window, name) %}
+    {% if execute and flags.WHICH in ['run', 'build'] and window.changed[name] %}
+        {% set found = run_query('select min(' ~ column ~ '), max(' ~ column ~ ') from '
+            ~ relation ~ ' where ' ~ in_window(window, name, 'loaded_at')).rows[0] %}
+        {% if found[0] is not none %}{% do return([found[0], found[1]]) %}{% endif %}
+    {% endif %}
+    {% do return([1, 0]) %}
 {% endmacro %}

@@ -38,7 +38,7 @@ usable as (
     where
         not is_deleted
         and reject_reason is null
-        and {{ in_window(window, 'interactions', 'loaded_at', 'occurred_at') }}
+        and {{ in_window(window, 'interactions', 'loaded_at') }}
 ),
 
 staged as (
@@ -51,6 +51,19 @@ staged as (
         session_id,
         device
     from ({{ first_of('usable', ['interaction_id']) }})
+    {%- if is_incremental() %}
+    {%- set ids = bounds_of(ref('stg_interactions'), 'interaction_id', window, 'interactions') %}
+    -- A key staged before counts there, a second row of it is rejected.
+    where interaction_id not in (
+        select interaction_id
+        from {{ ref('stg_interactions') }}
+        where
+            loaded_at <= {{ window.low.interactions }}
+            and interaction_id between {{ ids[0] }} and {{ ids[1] }}
+            and not is_deleted
+            and reject_reason is null
+    )
+    {%- endif %}
 ),
 
 {% if is_incremental() -%}

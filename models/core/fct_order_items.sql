@@ -52,11 +52,11 @@ stale as (
 affected as (
     select order_id
     from staged_orders
-    where {{ in_window(window, 'orders', 'loaded_at', 'ordered_at') }}
+    where {{ in_window(window, 'orders', 'loaded_at') }}
     union
     select order_id
     from staged_items
-    where {{ in_window(window, 'order_items', 'loaded_at', 'ordered_at') }}
+    where {{ in_window(window, 'order_items', 'loaded_at') }}
     {%- if is_incremental() %}
     union
     select order_id from stale

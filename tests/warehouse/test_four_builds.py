@@ -1,0 +1,126 @@
+"""Four builds in a row against tables worked out independently."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, datetime
+from typing import Any
+
+import pytest
+
+from tests.warehouse.conftest import Dbt
+from tests.warehouse.engine import Engine
+from tests.warehouse.expected import Expected
+from tests.warehouse.scenario import BUILDS
+from tests.warehouse.staging import Staging
+
+QUERIES = {
+    "dim_customer": "select customer_id, birth_date, region, loyalty_tier, valid_from, "
+    "valid_to, is_current, is_deleted from core.dim_customer where customer_id != -1",
+    "dim_product": "select product_id, product_name, category, price, is_deleted "
+    "from core.dim_product where product_id != -1",
+    "fct_interactions": "select f.interaction_id, f.date_key, f.customer_id, "
+    "f.product_id, f.interaction_type, f.occurred_at, c.valid_from, p.product_id as known "
+    "from core.fct_interactions as f "
+    "left join core.dim_customer as c on f.customer_key = c.customer_key "
+    "left join core.dim_product as p on f.product_key = p.product_key",
+    "fct_order_items": "select f.order_id, f.line_number, f.date_key, f.ordered_at, "
+    "f.status, f.quantity, f.unit_price, f.revenue, c.valid_from, p.product_id "
+    "from core.fct_order_items as f "
+    "left join core.dim_customer as c on f.customer_key = c.customer_key "
+    "left join core.dim_product as p on f.product_key = p.product_key",
+    "rejected": "select source_table, record_key, reason from core.rejected_records",
+    "customer_activity": "select activity_month, region, loyalty_tier, active_customers, "
+    "interactions, purchases, interactions_per_customer "
+    "from marts.customer_activity_by_region_tier",
+    "top_products": "select category, region, product_id, product_name, units, revenue, "
+    "interactions, product_rank from marts.top_products_by_category_region",
+    "interaction_trend": "select date_day, interaction_type, interactions, "
+    "active_customers, interactions_7d_avg from marts.interaction_trend_daily",
+    "purchase_trend": "select purchase_month, category, orders, units, revenue "
+    "from marts.purchase_trend_by_category",
+    "by_age": "select age_band, interaction_type, customers, interactions "
+    "from marts.interaction_by_age",
+}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 9)
+    if isinstance(value, (datetime, date)):
+        return value.isoformat()
+    return value
+
+
+def canonical(rows: Any) -> list[tuple[Any, ...]]:
+    """Rows in an order of their own, floats to nine places."""
+    return sorted((tuple(_plain(v) for v in row) for row in rows), key=repr)
+
+
+def differences(engine: Engine, expected: Expected) -> dict[str, Any]:
+    """Per table, the rows that are missing and those that should not be there."""
+    found = {}
+    for name, query in QUERIES.items():
+        wanted = getattr(expected, name)
+        want = canonical(wanted() if callable(wanted) else wanted)
+        have = canonical(engine.run(query))
+        if want != have:
+            found[name] = {
+                "missing": [row for row in want if row not in have],
+                "unexpected": [row for row in have if row not in want],
+                "rows": (len(want), len(have)),
+            }
+    return found
+
+
+def states(engine: Engine) -> dict[str, Any]:
+    """Every table's rows that the project makes, whole."""
+    tables = [
+        f"{schema}.{name}"
+        for schema in ("core", "marts", "snapshots")
+        for _, name, _ in engine.run(f"show tables in {schema}")
+        if name != "build_state"
+    ]
+    return {table: canonical(engine.run(f"select * from {table}")) for table in tables}
+
+
+def versions(engine: Engine) -> dict[str, Any]:
+    """The Iceberg snapshot each fact, dimension and mart is at."""
+    return {
+        f"{schema}.{name}": engine.run(
+            f"select snapshot_id from {schema}.{name}.refs where name = 'main'"
+        )
+        for schema in ("core", "marts", "snapshots")
+        for _, name, _ in engine.run(f"show tables in {schema}")
+    }
+
+
+def test_four_builds(dbt: Dbt, engine: Engine, staging: Staging) -> None:
+    for number, change in enumerate(BUILDS, start=1):
+        change(staging)
+        staging.write()
+        dbt.build()
+        found = differences(engine, Expected(staging))
+        assert not found, f"build {number}: {found}"
+
+    before = versions(engine)
+    dbt.build()
+    assert versions(engine) == before, "a rerun with nothing new wrote something"
+
+    grown = states(engine)
+    dbt.build("--full-refresh")
+    rebuilt = states(engine)
+    for table, rows in grown.items():
+        assert rebuilt[table] == rows, table
+    dbt.run("test", "--exclude-resource-type", "unit_test")
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_reporting_timezone(
+    dbt: Dbt, engine: Engine, staging: Staging, zone: str
+) -> None:
+    for change in BUILDS[:3]:
+        change(staging)
+        staging.write()
+        dbt.build("--vars", f"{{reporting_timezone: {zone}}}")
+    assert not differences(engine, Expected(staging, zone))
