@@ -36,7 +36,7 @@ def init(
         typer.Option(
             "--reader",
             metavar="ROLE",
-            help="Also make this login role for ingest, which reads and does nothing else.",
+            help="Also make this login role for ingest; it only reads.",
         ),
     ] = None,
 ) -> None:

@@ -6,13 +6,14 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import IO, TypeVar, cast
 
 import pgpq
 import psycopg2
 import pyarrow as pa
 from psycopg2 import sql
-from psycopg2.extensions import cursor as Cursor
+
+from source.database import Cursor
 
 T = TypeVar("T")
 
@@ -66,7 +67,7 @@ def copy_batches(
     )
     stream = Stream(encode(schema, batches))
     try:
-        cursor.copy_expert(statement, stream, size=1 << 20)
+        cursor.copy_expert(statement, cast("IO[bytes]", stream), size=1 << 20)
     except psycopg2.Error:
         if stream.error is not None:
             raise stream.error from None

@@ -84,4 +84,5 @@ class Table:
 
     def pick(self, source: Words, low: int = 0) -> Ints:
         """One index for each word, from its 16 bits at `low`."""
-        return self._found[bits(source, low, 16)]
+        found: Ints = self._found[bits(source, low, 16)]
+        return found

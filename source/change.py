@@ -12,24 +12,30 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import psycopg2
 import pyarrow as pa
 from psycopg2 import sql
-from psycopg2.extensions import cursor as Cursor
 
 from common.errors import UsageError
 from common.progress import task
 from common.settings import Settings
 from source import goods, people, story
+from source.arrow import ArrowArray
 from source.bulk import copy_batches
 from source.chance import Array
-from source.database import transaction
+from source.database import Connection, Cursor, transaction
 from source.goods import Goods
 from source.people import UNBORN, People
 from source.schema import PUBLIC, lock_shop
 from source.sessions import Historian, Shop
-from source.tables import CUSTOMERS, INTERACTIONS, ORDER_ITEMS, ORDERS, PRODUCTS, Table
-from source.tables import TIERS
+from source.tables import (
+    CUSTOMERS,
+    INTERACTIONS,
+    ORDER_ITEMS,
+    ORDERS,
+    PRODUCTS,
+    TIERS,
+    Table,
+)
 from source.timeline import EPOCH, LAST_DAY, Timeline
 
 DOING = "Changing the shop"
@@ -100,7 +106,7 @@ class _Change:
 
     def __init__(
         self,
-        connection: psycopg2.extensions.connection,
+        connection: Connection,
         day: dt.date,
         rate: float,
         seed: int,
@@ -121,10 +127,14 @@ class _Change:
         ]  # fmt: skip
 
     def _count(self, table: Table) -> int:
-        return self._number(f"SELECT count(*) FROM public.{table.name}")
+        return self._number("SELECT count(*) FROM {}", table)
 
-    def _number(self, statement: str) -> int:
-        self.cursor.execute(statement)
+    def _number(self, statement: str, table: Table, column: str = "") -> int:
+        """A whole number that a query tells of a table; 0 for null."""
+        names = [sql.Identifier(PUBLIC, table.name)]
+        if column:
+            names.insert(0, sql.Identifier(column))
+        self.cursor.execute(sql.SQL(statement).format(*names))
         row = self.cursor.fetchone()
         return int(row[0] or 0) if row else 0
 
@@ -142,17 +152,18 @@ class _Change:
         wanted = round(total * self.rate * share)
         if self.rate and total >= SMALLEST_LOT:
             wanted = max(wanted, 1)
-        hashed = "hashint8extended({}, {})"
         seeds = [
             sql.Literal((self.day_seed + part) % 2**62) for part in (salt, salt + 50)
         ]
         lot = sql.SQL(
-            f"{{}} IN (SELECT {{}} FROM {{}} ORDER BY {hashed}, {{}} LIMIT {{}})"
+            "{} IN (SELECT {} FROM {} ORDER BY hashint8extended({}, {}), {} LIMIT {})"
         )
         self.cursor.execute(
             sql.SQL(statement).format(
                 lot=lot.format(key, key, name, key, seeds[0], key, sql.Literal(wanted)),
-                chance=sql.SQL(f"({hashed} & 2147483647)").format(key, seeds[1]),
+                chance=sql.SQL("(hashint8extended({}, {}) & 2147483647)").format(
+                    key, seeds[1]
+                ),
             )
         )
         self.done.counts[what] = self.cursor.rowcount
@@ -181,15 +192,17 @@ class _Change:
 
     def _move_tiers(self) -> None:
         """Two of three go up, one down; bronze and platinum have one way only."""
-        tiers = "array['bronze','silver','gold','platinum']"
         self._share(
             "tier moves", CUSTOMERS,
-            f"""UPDATE public.customers SET loyalty_tier = ({tiers})[
-                CASE WHEN loyalty_tier = 'bronze' THEN 2
-                     WHEN loyalty_tier = 'platinum' THEN 3
-                     ELSE array_position({tiers}, loyalty_tier)
-                          + CASE WHEN {{chance}} % 3 < 2 THEN 1 ELSE -1 END END]
-                WHERE loyalty_tier = ANY({tiers}) AND {{lot}}""",
+            """UPDATE public.customers SET loyalty_tier =
+                CASE loyalty_tier WHEN 'bronze' THEN 'silver'
+                     WHEN 'silver' THEN CASE WHEN up THEN 'gold' ELSE 'bronze' END
+                     WHEN 'gold' THEN CASE WHEN up THEN 'platinum' ELSE 'silver' END
+                     ELSE 'gold' END
+               FROM (SELECT customer_id AS id, {chance} % 3 < 2 AS up
+                     FROM public.customers) AS chosen
+               WHERE id = customer_id AND {lot}
+                 AND loyalty_tier IN ('bronze', 'silver', 'gold', 'platinum')""",
             TIER_MOVES, 4,
         )  # fmt: skip
 
@@ -210,7 +223,8 @@ class _Change:
         self._share(
             "customers corrected", CUSTOMERS,
             """UPDATE public.customers SET
-                birth_date = coalesce(birth_date, date '1950-01-01' + ({chance} % 20000)::int),
+                birth_date = coalesce(
+                    birth_date, date '1950-01-01' + ({chance} % 20000)::int),
                 email = 'new.' || coalesce(email, 'x@example.com')
                WHERE {lot}""",
             CORRECTIONS, 6,
@@ -244,9 +258,8 @@ class _Change:
         return max(round(total * self.rate * share), least)
 
     def _next_id(self, table: Table, *others: Table) -> int:
-        key = table.key[0]
         return 1 + max(
-            self._number(f"SELECT max({key}) FROM public.{one.name}")
+            self._number("SELECT max({}) FROM {}", one, table.key[0])
             for one in (table, *others)
         )
 
@@ -346,14 +359,14 @@ class _Change:
         )
 
 
-def _within_day(values: pa.Array, timeline: Timeline) -> pa.Array:
+def _within_day(values: ArrowArray, timeline: Timeline) -> ArrowArray:
     """The same moments of the clock, moved into the last day of the timeline."""
     micros = np.asarray(values.cast(pa.int64()))
     return people.moment(timeline.start + micros % (timeline.end - timeline.start))
 
 
 def _column_batches(
-    connection: psycopg2.extensions.connection, name: str, statement: str
+    connection: Connection, name: str, statement: str
 ) -> Iterator[list[tuple[object, ...]]]:
     """Rows of a query, `FETCH` at a time."""
     with connection.cursor(name=name) as cursor:
@@ -363,7 +376,7 @@ def _column_batches(
             yield rows
 
 
-def _people(connection: psycopg2.extensions.connection, day: dt.date) -> People:
+def _people(connection: Connection, day: dt.date) -> People:
     """The shop's customers as arrays; names the story does not know count as one."""
     regions = {region.name: index for index, region in enumerate(story.REGIONS)}
     tiers = {tier: index for index, tier in enumerate(TIERS)}
@@ -372,7 +385,8 @@ def _people(connection: psycopg2.extensions.connection, day: dt.date) -> People:
         connection,
         "ecom_people",
         "SELECT customer_id, region, loyalty_tier, birth_date - date '1970-01-01', "
-        "extract(epoch FROM signup_at)::bigint FROM public.customers ORDER BY customer_id",
+        "extract(epoch FROM signup_at)::bigint FROM public.customers "
+        "ORDER BY customer_id",
     ):
         parts.append(
             np.array(
@@ -399,7 +413,7 @@ def _people(connection: psycopg2.extensions.connection, day: dt.date) -> People:
     )
 
 
-def _goods(connection: psycopg2.extensions.connection) -> Goods:
+def _goods(connection: Connection) -> Goods:
     """The shop's products as arrays; other categories are spread over the story's."""
     categories = {name: index for index, name in enumerate(story.CATEGORIES)}
     parts: list[Array] = []

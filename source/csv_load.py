@@ -20,16 +20,16 @@ import numpy as np
 import psycopg2
 import pyarrow as pa
 from psycopg2 import sql
-from psycopg2.extensions import cursor as Cursor
 
 from common.errors import DataError, UsageError
 from common.progress import Task, say, task
 from common.settings import Settings
+from source.arrow import ArrowArray, array, nulls
 from source.bulk import ahead, copy_batches
 from source.csv_formats import PLAIN, Formats, read_formats
 from source.csv_records import CsvFile, Records, Reject, shown
 from source.csv_values import Values, convert, now_micros, reason
-from source.database import transaction
+from source.database import Cursor, transaction
 from source.schema import PUBLIC, lock_shop
 from source.tables import TABLES, Table
 
@@ -182,10 +182,10 @@ class _File:
         arrays = [found[name].array for name in self.schema.names if name != LINE]
         if self.with_lines:
             lines = [records.line(row) for row in range(len(good))]
-            arrays.append(pa.array(lines, pa.int64()))
+            arrays.append(array(lines, pa.int64()))
         batch = pa.record_batch(arrays, schema=self.schema)
         if not good.all():
-            kept = pa.array(good)
+            kept = array(good)
             batch, cursor = batch.filter(kept), cursor.filter(kept)
         if len(cursor):
             least = int(np.asarray(cursor.cast(pa.int64())).min())
@@ -206,13 +206,11 @@ class _File:
         return Reject(file.name, records.line(row), column.name, shown(text or ""), why)
 
 
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
+def _one_array(column: ArrowArray) -> ArrowArray:
     if column.num_chunks == 1:
         return column.chunk(0)
     return (
-        pa.concat_arrays(column.chunks)
-        if column.num_chunks
-        else pa.nulls(0, pa.string())
+        pa.concat_arrays(column.chunks) if column.num_chunks else nulls(0, pa.string())
     )
 
 

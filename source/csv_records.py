@@ -22,10 +22,12 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from common.errors import DataError
+from source.arrow import array
 
 CHUNK = 8 << 20
 CAREFUL_ROWS = 20_000
 LONGEST_RECORD = 1 << 20
+LONGEST_SHOWN = 200
 QUOTE, COMMA, NEWLINE, RETURN = b'",\n\r'
 BOM = b"\xef\xbb\xbf"
 OTHER_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
@@ -212,7 +214,7 @@ class CsvFile:
             return self._careful(raw, first)
         try:
             table = pacsv.read_csv(
-                pa.BufferReader(raw),
+                cast("IO[bytes]", pa.BufferReader(raw)),
                 read_options=pacsv.ReadOptions(
                     column_names=self.header, block_size=len(raw) + 1, use_threads=False
                 ),
@@ -319,9 +321,9 @@ class _Joined:
 
 
 def shown(value: str) -> str:
-    """A value as a message shows it: one line, at most 200 characters."""
+    """A value as a message shows it: one line, at most `LONGEST_SHOWN` characters."""
     flat = value.replace("\x00", "\\0").replace("\r", "\\r").replace("\n", "\\n")
-    return flat if len(flat) <= 200 else flat[:199] + "…"
+    return flat if len(flat) <= LONGEST_SHOWN else flat[: LONGEST_SHOWN - 1] + "…"
 
 
 def _decode(raw: bytes) -> tuple[str, bool]:
@@ -355,7 +357,7 @@ def _gathered(
     rows = [(line, one) for line, one in found if not isinstance(one, Reject)]
     cells = [one for _, one in rows]
     columns = [
-        pa.array([row[index] or None for row in cells], pa.string())
+        array([row[index] or None for row in cells], pa.string())
         for index in range(len(header))
     ]
     return Records(

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from source.arrow import ArrowArray, array, nulls
 from source.chance import Ints
 from source.csv_formats import EPOCH_MILLIS, EPOCH_SECONDS, ISO, TimeFormats
 from source.tables import MOMENT
 
 Mask = npt.NDArray[np.bool_]
 SMALLEST_PIECE = 32
-FIRST_MOMENT = "from 1900 on"
 EARLIEST = int(np.datetime64("1900-01-01", "us").astype(np.int64))
 LATEST = int(np.datetime64("2200-01-01", "us").astype(np.int64))
 ISO_MOMENT = re.compile(
@@ -31,6 +31,16 @@ ISO_MOMENT = re.compile(
 ISO_NAIVE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d*)?)?)?")
 WHOLE = re.compile(r"-?\d{1,15}")
 SLASHED = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-]\d{2,4}.*")
+
+REASONS = (
+    (ISO_MOMENT, "no such time in the calendar"),
+    (
+        ISO_NAIVE,
+        "a time without offset; declare a format and a timezone in formats.yml",
+    ),
+    (SLASHED, "day and month in an order that is not declared in formats.yml"),
+    (WHOLE, "a bare number; declare epoch_s or epoch_ms in formats.yml"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,10 +53,10 @@ class Times:
 
 
 def cast_where_possible(
-    texts: pa.Array,
+    texts: ArrowArray,
     kind: pa.DataType,
-    cast: Callable[[pa.Array], pa.Array] | None = None,
-) -> tuple[pa.Array, Mask]:
+    cast: Callable[[ArrowArray], ArrowArray] | None = None,
+) -> tuple[ArrowArray, Mask]:
     """Arrow's cast of strings, with null where a string cannot be cast.
 
     A column without faults costs one cast; each fault costs some dozens of small ones.
@@ -68,19 +78,19 @@ def cast_where_possible(
 
 
 def _cast_each(
-    texts: pa.Array, kind: pa.DataType, convert: Callable[[pa.Array], pa.Array]
-) -> tuple[pa.Array, Mask]:
+    texts: ArrowArray, kind: pa.DataType, convert: Callable[[ArrowArray], ArrowArray]
+) -> tuple[ArrowArray, Mask]:
     values, good = [], np.ones(len(texts), dtype=bool)
     for row in range(len(texts)):
         try:
             values.append(convert(texts[row : row + 1]))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            values.append(pa.nulls(1, kind))
+            values.append(nulls(1, kind))
             good[row] = False
-    return pa.concat_arrays(values) if values else pa.nulls(0, kind), good
+    return pa.concat_arrays(values) if values else nulls(0, kind), good
 
 
-def read_times(texts: pa.Array, formats: TimeFormats) -> Times:
+def read_times(texts: ArrowArray, formats: TimeFormats) -> Times:
     """Read moments by the declared formats.
 
     Args:
@@ -102,7 +112,7 @@ def read_times(texts: pa.Array, formats: TimeFormats) -> Times:
     return Times(micros, good & ~ambiguous, ambiguous)
 
 
-def _read(texts: pa.Array, pattern: str, zone: str | None) -> tuple[Ints, Mask, Mask]:
+def _read(texts: ArrowArray, pattern: str, zone: str | None) -> tuple[Ints, Mask, Mask]:
     nothing = np.zeros(len(texts), dtype=bool)
     if pattern == ISO:
         values, good = cast_where_possible(texts, MOMENT)
@@ -114,26 +124,26 @@ def _read(texts: pa.Array, pattern: str, zone: str | None) -> tuple[Ints, Mask, 
     return _read_pattern(texts, pattern, zone)
 
 
-def _plain(values: pa.Array) -> Ints:
+def _plain(values: ArrowArray) -> Ints:
     return np.asarray(values.cast(pa.int64()).fill_null(0), dtype=np.int64)
 
 
-def _nulls(texts: pa.Array) -> Mask:
+def _nulls(texts: ArrowArray) -> Mask:
     return np.asarray(texts.is_null(), dtype=bool)
 
 
-def _read_epoch(texts: pa.Array, scale: int) -> tuple[Ints, Mask]:
+def _read_epoch(texts: ArrowArray, scale: int) -> tuple[Ints, Mask]:
     found = [
         int(text) * scale if text is not None and WHOLE.fullmatch(text) else None
         for text in texts.to_pylist()
     ]
     good = np.array([value is not None and abs(value) < 2**62 for value in found])
-    micros = [value if fine else 0 for value, fine in zip(found, good)]
+    micros = [value if fine else 0 for value, fine in zip(found, good, strict=True)]
     return np.array(micros, dtype=np.int64), good.astype(bool)
 
 
 def _read_pattern(
-    texts: pa.Array, pattern: str, zone: str | None
+    texts: ArrowArray, pattern: str, zone: str | None
 ) -> tuple[Ints, Mask, Mask]:
     # Pandas reads words such as "now" whatever the pattern says.
     words = ("now", "today", "nat", "nan", "none", "null", "n/a", "na", "<na>")
@@ -173,19 +183,14 @@ def why_not(text: str, formats: TimeFormats, ambiguous: bool) -> str:
         return "ambiguous: the declared formats or the zone's clock give two moments"
     if formats.formats != (ISO,):
         return _why_not_declared(text, formats)
-    if ISO_MOMENT.fullmatch(text):
-        return "no such time in the calendar"
-    if ISO_NAIVE.fullmatch(text):
-        return "a time without offset; declare a format and a timezone in formats.yml"
-    if SLASHED.fullmatch(text):
-        return "day and month in an order that is not declared in formats.yml"
-    if WHOLE.fullmatch(text):
-        return "a bare number; declare epoch_s or epoch_ms in formats.yml"
+    for form, reason in REASONS:
+        if form.fullmatch(text):
+            return reason
     return "not an ISO 8601 time with offset"
 
 
 def _why_not_declared(text: str, formats: TimeFormats) -> str:
     naive = TimeFormats(formats.formats, "UTC")
-    if formats.zone and read_times(pa.array([text]), naive).good[0]:
+    if formats.zone and read_times(array([text]), naive).good[0]:
         return f"the clock in {formats.zone} skipped this time"
     return f"no such time, or not written as {' or '.join(formats.formats)}"

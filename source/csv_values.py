@@ -8,12 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from source.arrow import ArrowArray, array, compute, packed
 from source.chance import Ints
 from source.csv_formats import ISO, PLAIN, TimeFormats
 from source.csv_times import (
-    EARLIEST, LATEST, Mask, cast_where_possible, read_times, why_not,
+    EARLIEST,
+    LATEST,
+    Mask,
+    cast_where_possible,
+    read_times,
+    why_not,
 )  # fmt: skip
 from source.tables import MOMENT, UUID, Column
 from source.timeline import DAY, EPOCH
@@ -23,7 +28,9 @@ DASHES = (8, 13, 18, 23)
 HEX_PLACES = [place for place in range(UUID_LENGTH) if place not in DASHES]
 BAD = 255
 NIBBLE = np.full(256, BAD, dtype=np.uint8)
-for _value, _digits in enumerate(zip("0123456789abcdef", "0123456789ABCDEF")):
+for _value, _digits in enumerate(
+    zip("0123456789abcdef", "0123456789ABCDEF", strict=True)
+):
     for _digit in _digits:
         NIBBLE[ord(_digit)] = _value
 INTEGER = re.compile(r"-?\d+")
@@ -34,12 +41,14 @@ AMOUNT = re.compile(r"-?\d+(\.\d*)?")
 class Values:
     """A typed column, which of its cells are good, and which times are ambiguous."""
 
-    array: pa.Array
+    array: ArrowArray
     good: Mask
     ambiguous: Mask | None = None
 
 
-def convert(column: Column, texts: pa.Array, formats: TimeFormats, now: int) -> Values:
+def convert(
+    column: Column, texts: ArrowArray, formats: TimeFormats, now: int
+) -> Values:
     """Read one column's cells.
 
     Args:
@@ -58,20 +67,20 @@ def convert(column: Column, texts: pa.Array, formats: TimeFormats, now: int) -> 
     elif column.type == pa.string():
         array, good = texts, np.ones(len(texts), dtype=bool)
         if column.allowed:
-            good = np.asarray(pc.is_in(texts, pa.array(column.allowed)))
+            good = np.asarray(compute.is_in(texts, array(column.allowed)))
     else:
         array, good = _numbers(column, texts)
     empty = np.asarray(texts.is_null())
     return Values(array, np.where(empty, column.nullable, good), ambiguous)
 
 
-def _numbers(column: Column, texts: pa.Array) -> tuple[pa.Array, Mask]:
+def _numbers(column: Column, texts: ArrowArray) -> tuple[ArrowArray, Mask]:
     array, good = cast_where_possible(texts, column.type)
     # Arrow reads 0x1F, 1e3 and ' 7' as numbers; a feed that means them is rare.
-    odd = pc.match_substring_regex(texts, r"[^0-9.\-]")
+    odd = compute.match_substring_regex(texts, r"[^0-9.\-]")
     good &= ~np.asarray(odd.fill_null(False), dtype=bool)
     if column.least is not None:
-        low = pc.less(array, pa.scalar(column.least, array.type))
+        low = compute.less(array, pa.scalar(column.least, array.type))
         good &= ~np.asarray(low.fill_null(False), dtype=bool)
     return array, good
 
@@ -81,18 +90,18 @@ def _in_range(micros: Ints) -> Mask:
 
 
 def _moments(
-    column: Column, texts: pa.Array, formats: TimeFormats, now: int
-) -> tuple[pa.Array, Mask, Mask]:
+    column: Column, texts: ArrowArray, formats: TimeFormats, now: int
+) -> tuple[ArrowArray, Mask, Mask]:
     found = read_times(texts, formats)
     good = found.good & _in_range(found.micros)
     if column.name in ("updated_at", "recorded_at"):
         good &= found.micros < now + DAY
-    return pa.array(found.micros).cast(MOMENT), good, found.ambiguous
+    return array(found.micros).cast(MOMENT), good, found.ambiguous
 
 
 def _days(
-    texts: pa.Array, formats: TimeFormats, now: int
-) -> tuple[pa.Array, Mask, Mask]:
+    texts: ArrowArray, formats: TimeFormats, now: int
+) -> tuple[ArrowArray, Mask, Mask]:
     if formats.formats == (ISO,):
         array, good = cast_where_possible(texts, pa.date32())
         days = np.asarray(array.cast(pa.int32()).fill_null(0), dtype=np.int64)
@@ -104,18 +113,20 @@ def _days(
         days, good, ambiguous = found.micros // DAY, found.good, found.ambiguous
     good = good & (days >= EARLIEST // DAY) & (days <= now // DAY)
     return (
-        pa.array(days.astype(np.int32), pa.date32(), mask=np.asarray(texts.is_null())),
+        array(days.astype(np.int32), pa.date32(), mask=np.asarray(texts.is_null())),
         good,
         ambiguous,
     )
 
 
-def _uuids(texts: pa.Array) -> tuple[pa.Array, Mask]:
+def _uuids(texts: ArrowArray) -> tuple[ArrowArray, Mask]:
     """UUIDs of the form 8-4-4-4-12, in either case, as 16 bytes each."""
-    sized = np.asarray(pc.equal(pc.binary_length(texts), UUID_LENGTH).fill_null(False))
-    packed = np.zeros((len(texts), 16), dtype=np.uint8)
+    sized = np.asarray(
+        compute.equal(compute.binary_length(texts), UUID_LENGTH).fill_null(False)
+    )
+    octets = np.zeros((len(texts), 16), dtype=np.uint8)
     good = np.zeros(len(texts), dtype=bool)
-    kept = texts if sized.all() else texts.filter(pa.array(sized))
+    kept = texts if sized.all() else texts.filter(array(sized))
     if len(kept):
         offsets = np.frombuffer(kept.buffers()[1], dtype=np.int32)
         begin = int(offsets[kept.offset])
@@ -123,9 +134,9 @@ def _uuids(texts: pa.Array) -> tuple[pa.Array, Mask]:
         cells = data[: UUID_LENGTH * len(kept)].reshape(len(kept), UUID_LENGTH)
         nibbles = NIBBLE[cells[:, HEX_PLACES]]
         fine = (cells[:, DASHES] == ord("-")).all(axis=1) & (nibbles != BAD).all(axis=1)
-        packed[sized] = (nibbles[:, 0::2] << 4) | (nibbles[:, 1::2] & 15)
+        octets[sized] = (nibbles[:, 0::2] << 4) | (nibbles[:, 1::2] & 15)
         good[sized] = fine
-    return pa.Array.from_buffers(UUID, len(texts), [None, pa.py_buffer(packed)]), good
+    return packed(UUID, octets), good
 
 
 def reason(
@@ -146,7 +157,7 @@ def reason(
 def _time_reason(
     column: Column, text: str, formats: TimeFormats, ambiguous: bool
 ) -> str:
-    texts = pa.array([text])
+    texts = array([text])
     is_day = column.type == pa.date32()
     if not ambiguous:
         far = convert(column, texts, formats, LATEST)
@@ -164,7 +175,7 @@ def _time_reason(
     return why_not(text, formats, ambiguous)
 
 
-def _reads(texts: pa.Array, formats: TimeFormats, is_day: bool) -> bool:
+def _reads(texts: ArrowArray, formats: TimeFormats, is_day: bool) -> bool:
     if is_day and formats.formats == (ISO,):
         return bool(cast_where_possible(texts, pa.date32())[1][0])
     return bool(read_times(texts, formats).good[0])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import psycopg2
-from psycopg2.extensions import connection as Connection
+from psycopg2 import extensions
 from psycopg2.extensions import parse_dsn
 
 from common.errors import DataError, EcomError, ServiceError, UsageError
 from common.settings import Settings
 from stack.endpoints import source_dsn
+
+Connection: TypeAlias = extensions.connection
+Cursor: TypeAlias = extensions.cursor
 
 
 def place(dsn: str) -> str:
@@ -52,7 +56,7 @@ def _unreachable(dsn: str, error: psycopg2.OperationalError) -> EcomError:
     said = str(error).strip().splitlines()
     reason = said[-1] if said else "no reason given"
     doing = f"Connecting to the source at {place(dsn)}: {reason}"
-    marks = ("authentication", "does not exist", "role", "invalid", "could not translate")
+    marks = ("authentication", "not exist", "role", "invalid", "could not translate")
     if any(mark in reason for mark in marks):
         return UsageError(
             doing, "correct user, password or database in ECOM_SOURCE_DSN"

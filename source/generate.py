@@ -13,20 +13,27 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 from psycopg2 import sql
-from psycopg2.extensions import cursor as Cursor
 
 from common.errors import DataError, UsageError
 from common.progress import Task, say, task
 from common.settings import Settings
 from source import goods, people
 from source.bulk import copy_batches
-from source.database import connect, explained, transaction
+from source.database import Cursor, connect, explained, transaction
 from source.schema import (
-    PUBLIC, READER, add_function, create_table, existing_tables, finish_table,
-    grant_reader, is_empty, lock_shop,
+    PUBLIC,
+    READER,
+    add_function,
+    create_table,
+    existing_tables,
+    finish_table,
+    grant_reader,
+    is_empty,
+    lock_shop,
 )  # fmt: skip
 from source.sessions import Historian, Shop
 from source.tables import TABLES, Table
@@ -172,7 +179,7 @@ def generate(settings: Settings, size: Size, replace: bool = False) -> dict[str,
             counts = _load(settings, parts(size), size)
             with task("Building keys and indexes", len(TABLES), "tables") as shown:
                 _in_parallel(
-                    [lambda t=table: _finish(settings, t, shown) for table in TABLES]
+                    [partial(_finish, settings, table, shown) for table in TABLES]
                 )
             _swap(cursor)
             guard.commit()
@@ -187,7 +194,7 @@ def _refuse_full(cursor: Cursor, replace: bool) -> None:
     if not replace and not is_empty(cursor):
         raise DataError(
             f"{DOING}: the shop holds rows already",
-            "add `--replace` to throw them away, or use `ecom source change` to add to them",
+            "add `--replace` to throw them away, or use `ecom source change`",
         )
 
 
@@ -223,7 +230,7 @@ def _load(settings: Settings, todo: list[Part], size: Size) -> dict[str, int]:
                     part.batches(advance),
                 )
 
-        _in_parallel([lambda p=part: load(p) for part in todo])
+        _in_parallel([partial(load, part) for part in todo])
     return counts
 
 

@@ -8,9 +8,9 @@ from functools import cache
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from source import story
+from source.arrow import ArrowArray, array, compute, packed
 from source.chance import Array, Ints, Table, Words, below, bits, mix, words
 from source.people import moment, scattered_ranks, zipf_weights
 from source.tables import MONEY, PRODUCTS
@@ -102,12 +102,12 @@ def _coprime(count: int) -> int:
 
 
 @cache
-def _tables() -> tuple[Table, pa.Array, pa.Array]:
+def _tables() -> tuple[Table, ArrowArray, ArrowArray]:
     nouns = [noun for group in story.NOUNS for noun in group]
     return (
         Table(story.CATEGORY_SHARES),
-        pa.array([noun.replace("-", " ") for noun in nouns]),
-        pa.array(story.ADJECTIVES),
+        array([noun.replace("-", " ") for noun in nouns]),
+        array(story.ADJECTIVES),
     )
 
 
@@ -115,7 +115,8 @@ def _chance(seed: int, block: int, count: int) -> Words:
     drawn = words(seed, STREAM, block, count)
     position = np.arange(count)
     twin = (below(mix(drawn), story.TWIN_PRODUCTS) == 0) & (position > 0)
-    return drawn[position - twin]
+    chance: Words = drawn[position - twin]
+    return chance
 
 
 def _category(chance: Words) -> Ints:
@@ -159,9 +160,9 @@ def rows(
     _, nouns, adjectives = _tables()
     per_category = len(story.NOUNS[0])
     noun = category * per_category + below(other, per_category)
-    model = pa.array(bits(other, 0, 16) % 900 + 100).cast(pa.string())
-    name = pc.binary_join_element_wise(
-        adjectives.take(pa.array(bits(other, 16, 4))), nouns.take(pa.array(noun)),
+    model = array(bits(other, 0, 16) % 900 + 100).cast(pa.string())
+    name = compute.binary_join_element_wise(
+        adjectives.take(array(bits(other, 16, 4))), nouns.take(array(noun)),
         model, " ",
     )  # fmt: skip
     span = timeline.end - timeline.start
@@ -170,19 +171,19 @@ def rows(
     )
     first = first_id + block * BLOCK
     arrays = [
-        pa.array(np.arange(first, first + count)),
+        array(np.arange(first, first + count)),
         name,
-        pa.array(story.CATEGORIES).take(pa.array(category)),
+        array(story.CATEGORIES).take(array(category)),
         money(_cents(chance, category)),
         moment(updated),
     ]
     return pa.record_batch(arrays, schema=PRODUCTS.schema)
 
 
-def money(cents: Ints) -> pa.Array:
+def money(cents: Ints) -> ArrowArray:
     """Whole cents as exact `numeric(12,2)` amounts."""
     # A decimal's value is its 128 bits: the low word, then the sign's.
     values = np.ascontiguousarray(cents, dtype=np.int64)
     both = np.empty((len(values), 2), dtype=np.int64)
     both[:, 0], both[:, 1] = values, values >> 63
-    return pa.Array.from_buffers(MONEY, len(values), [None, pa.py_buffer(both)])
+    return packed(MONEY, both)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from source import story
+from source.arrow import ArrowArray, array, compute
 from source.chance import Array, Ints, Table, below, bits, mix, words
 from source.tables import CUSTOMERS, TIERS
 from source.timeline import DAY, Timeline
@@ -175,45 +175,43 @@ def rows(
     b = found.region * len(story.REGIONS[0].last) + below(
         other, len(story.REGIONS[0].last), low=0
     )
-    number = pa.array(first + found.origin).cast(pa.string())
-    domain = pa.array([f"@example.{region.top_level}" for region in story.REGIONS])
-    mailbox = pc.binary_join_element_wise(
+    number = array(first + found.origin).cast(pa.string())
+    domain = array([f"@example.{region.top_level}" for region in story.REGIONS])
+    mailbox = compute.binary_join_element_wise(
         plain_firsts.take(a), plain_lasts.take(b), "."
     )
-    email = pc.binary_join_element_wise(
-        mailbox, number, domain.take(pa.array(found.region)), ""
+    email = compute.binary_join_element_wise(
+        mailbox, number, domain.take(array(found.region)), ""
     )
     settled = found.signup + (bits(other, 8, 24) * (200 * DAY >> 24))
     updated = np.minimum(np.maximum(settled, found.signup), timeline.end - 1)
     arrays = [
-        pa.array(np.arange(first, first + count)),
-        pc.binary_join_element_wise(firsts.take(a), lasts.take(b), " "),
+        array(np.arange(first, first + count)),
+        compute.binary_join_element_wise(firsts.take(a), lasts.take(b), " "),
         email,
-        pa.array(found.birth, pa.date32(), mask=found.birth == UNBORN),
-        pa.array([region.name for region in story.REGIONS]).take(
-            pa.array(found.region)
-        ),
-        pa.array(TIERS).take(pa.array(found.tier)),
+        array(found.birth, pa.date32(), mask=found.birth == UNBORN),
+        array([region.name for region in story.REGIONS]).take(array(found.region)),
+        array(TIERS).take(array(found.tier)),
         moment(found.signup),
         moment(updated),
     ]
     return pa.record_batch(arrays, schema=CUSTOMERS.schema)
 
 
-def moment(values: Ints) -> pa.Array:
+def moment(values: Ints) -> ArrowArray:
     """Microseconds since 1970 as Arrow moments in UTC."""
-    return pa.array(values, pa.int64()).cast(pa.timestamp("us", "UTC"))
+    return array(values, pa.int64()).cast(pa.timestamp("us", "UTC"))
 
 
 @cache
-def _name_lists() -> tuple[pa.Array, pa.Array, pa.Array, pa.Array]:
+def _name_lists() -> tuple[ArrowArray, ArrowArray, ArrowArray, ArrowArray]:
     firsts = [name for region in story.REGIONS for name in region.first]
     lasts = [name for region in story.REGIONS for name in region.last]
     return (
-        pa.array([name.replace("-", " ") for name in firsts]),
-        pa.array([name.replace("-", " ") for name in lasts]),
-        pa.array([_mailbox(name) for name in firsts]),
-        pa.array([_mailbox(name) for name in lasts]),
+        array([name.replace("-", " ") for name in firsts]),
+        array([name.replace("-", " ") for name in lasts]),
+        array([_mailbox(name) for name in firsts]),
+        array([_mailbox(name) for name in lasts]),
     )
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extensions import cursor as Cursor
 
 from common.errors import DataError
 from common.progress import say
 from common.settings import Settings
-from source.database import transaction
+from source.database import Cursor, transaction
 from source.tables import TABLES, Table
 
 PUBLIC = "public"
@@ -212,7 +211,8 @@ def make_reader(cursor: Cursor, role: str) -> list[str]:
         notes.append(
             f"Role {role} made; set its password with \\password {role} in psql"
             if made
-            else f"No right to make roles: an administrator runs CREATE ROLE {role} LOGIN"
+            else "No right to make roles: an administrator runs "
+            f"CREATE ROLE {role} LOGIN"
         )
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
     if cursor.fetchone() is not None and not _attempt(
@@ -244,7 +244,8 @@ def grant_reader(cursor: Cursor, role: str) -> list[str]:
     for statement, what in (
         ("GRANT USAGE ON SCHEMA {schema} TO {role}", "use the schema"),
         (
-            "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {role}",
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} "
+            "GRANT SELECT ON TABLES TO {role}",
             "read tables made later",
         ),
     ):

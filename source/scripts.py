@@ -8,6 +8,7 @@ was not viewed before.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -69,7 +70,7 @@ class _Die:
     """Small numbers one after another, the same on every machine."""
 
     def __init__(self, stream: int) -> None:
-        self._words = iter(words(0, STREAM, stream, 200_000).tolist())
+        self._words: Iterator[int] = iter(words(0, STREAM, stream, 200_000).tolist())
 
     def below(self, bound: int) -> int:
         return ((next(self._words) >> 32) * bound) >> 32

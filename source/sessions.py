@@ -7,19 +7,34 @@ seed and its own number alone: any block can be made by anyone, in any order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
 
 from source import story
+from source.arrow import ArrowArray, array, packed
 from source.chance import Array, Ints, Picker, Words, below, bits, mix, unit, words
 from source.goods import Goods, money
 from source.people import People, moment, scattered_ranks, zipf_weights
 from source.scripts import (
-    BUY, NO_SLOT, SEARCH, Scripts, browsing, buying, choose, devices,
+    BUY,
+    NO_SLOT,
+    SEARCH,
+    Scripts,
+    browsing,
+    buying,
+    choose,
+    devices,
 )  # fmt: skip
 from source.tables import (
-    DEVICES, INTERACTIONS, ORDER_ITEMS, ORDERS, STATUSES, TYPES, UUID,
+    DEVICES,
+    INTERACTIONS,
+    ORDER_ITEMS,
+    ORDERS,
+    STATUSES,
+    TYPES,
+    UUID,
 )  # fmt: skip
 from source.timeline import DAY, Timeline
 
@@ -214,13 +229,13 @@ class Historian:
         recorded = np.minimum(occurred + _delay(event), shop.timeline.end - 1)
         first = shop.first_interaction + shop.interactions_before(block)
         arrays = [
-            pa.array(np.arange(first, first + len(owner))),
-            pa.array(found.customer_id[owner]),
-            pa.array(product, mask=nameless),
-            _TYPES.take(pa.array(kind)),
+            array(np.arange(first, first + len(owner))),
+            array(found.customer_id[owner]),
+            array(product, mask=nameless),
+            _TYPES.take(array(kind)),
             moment(occurred),
-            _session_ids(found.chance).take(pa.array(owner)),
-            _DEVICES.take(pa.array(self._devices(found)[owner])),
+            _session_ids(found.chance).take(array(owner)),
+            _DEVICES.take(array(self._devices(found)[owner])),
             moment(recorded),
         ]
         return pa.record_batch(arrays, schema=INTERACTIONS.schema)
@@ -232,10 +247,10 @@ class Historian:
         status, updated = self._settled(found, ordered)
         first = self.shop.first_order + self.shop.orders_before(block)
         arrays = [
-            pa.array(np.arange(first, first + len(ordered))),
-            pa.array(found.customer_id),
+            array(np.arange(first, first + len(ordered))),
+            array(found.customer_id),
             moment(ordered),
-            pa.array(STATUSES).take(pa.array(status)),
+            array(STATUSES).take(array(status)),
             moment(updated),
         ]
         return pa.record_batch(arrays, schema=ORDERS.schema)
@@ -268,10 +283,10 @@ class Historian:
             return np.concatenate([values, values[stray] if strays is None else strays])
 
         arrays = [
-            pa.array(with_strays(order, after + 1000 + order[stray])),
-            pa.array(with_strays(line), pa.int32()),
-            pa.array(with_strays(product)),
-            pa.array(with_strays(quantity), pa.int32()),
+            array(with_strays(order, after + 1000 + order[stray])),
+            array(with_strays(line), pa.int32()),
+            array(with_strays(product)),
+            array(with_strays(quantity), pa.int32()),
             money(with_strays(cents)),
             moment(with_strays(updated)),
         ]
@@ -316,7 +331,7 @@ class Historian:
         return status, np.minimum(ordered + took, end - 1)
 
 
-_TYPES, _DEVICES = pa.array(TYPES), pa.array(DEVICES)
+_TYPES, _DEVICES = array(TYPES), array(DEVICES)
 
 
 def slot_chance(chance: Words, slot: Ints) -> Words:
@@ -325,24 +340,16 @@ def slot_chance(chance: Words, slot: Ints) -> Words:
         return mix(chance ^ ((slot + 1).astype(np.uint64) * SLOT_SALT))
 
 
+@cache
 def _both_kinds() -> tuple[Scripts, int]:
     """Browsing and buying scripts in one, and where the latter begin."""
-    global _BOTH
-    if _BOTH is None:
-        a, b = browsing(), buying()
-        _BOTH = Scripts(
-            first=np.concatenate([a.first, b.first + len(a.kind)]),
-            **{
-                name: np.concatenate([getattr(a, name), getattr(b, name)])
-                for name in (
-                    "length", "lines", "checkout", "duration", "kind", "slot", "time",
-                )
-            },
-        )  # fmt: skip
-    return _BOTH, len(browsing().length)
-
-
-_BOTH: Scripts | None = None
+    a, b = browsing(), buying()
+    names = ("length", "lines", "checkout", "duration", "kind", "slot", "time")
+    joined = {
+        name: np.concatenate([getattr(a, name), getattr(b, name)]) for name in names
+    }
+    both = Scripts(first=np.concatenate([a.first, b.first + len(a.kind)]), **joined)
+    return both, len(a.length)
 
 
 def _where(found: Sessions, mask: Array) -> Sessions:
@@ -374,13 +381,14 @@ def _delay(event: Words) -> Ints:
     fraction = bits(mix(event), 0, 24)
     day = (bits(event, 44, 16) % story.LATE_DAY == 0) * (fraction * (2 * DAY >> 24))
     week = (bits(event, 46, 16) % story.LATE_WEEK == 0) * (fraction * (10 * DAY >> 24))
-    return usual + np.maximum(day, week)
+    delay: Ints = usual + np.maximum(day, week)
+    return delay
 
 
-def _session_ids(chance: Words) -> pa.Array:
+def _session_ids(chance: Words) -> ArrowArray:
     """Random UUIDs (version 4) as 16 bytes each."""
     both = np.empty((len(chance), 2), dtype=">u8")
     high, low = mix(chance ^ UUID_SALT), mix(chance + UUID_SALT)
     both[:, 0] = (high & np.uint64(0xFFFFFFFFFFFF0FFF)) | np.uint64(0x4000)
     both[:, 1] = (low & np.uint64(0x3FFFFFFFFFFFFFFF)) | np.uint64(1 << 63)
-    return pa.Array.from_buffers(UUID, len(chance), [None, pa.py_buffer(both)])
+    return packed(UUID, both)

@@ -1,4 +1,4 @@
-"""The five tables of the shop, said once: schema, generator and CSV door follow them."""
+"""The five tables of the shop, said once; schema, generator and CSV door follow."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@
         {%- set start = modules.datetime.datetime.strptime(day, '%Y-%m-%d') -%}
         {%- set end = start + modules.datetime.timedelta(days=1) -%}
         {%- if ranges and ranges[-1][1] == start -%}
-            {%- do ranges[-1].__setitem__(1, end) -%}
+            {%- do ranges.append([ranges.pop()[0], end]) -%}
         {%- else -%}
             {%- do ranges.append([start, end]) -%}
         {%- endif -%}

@@ -35,12 +35,19 @@ def test_a_day_does_everything(lived: Settings, counts: Counts, query: Query) ->
     assert all(count > 0 for count in done.counts.values()), done.counts
     after = counts()
     told = done.counts
-    assert after["orders"] == before["orders"] + told["orders added"] - told["orders deleted"]
-    assert after["interactions"] == before["interactions"] + told["interactions added"] + (
-        told["late interactions added"]
+    assert (
+        after["orders"]
+        == before["orders"] + told["orders added"] - told["orders deleted"]
     )
-    assert after["customers"] == before["customers"] + told["customers added"] - (
-        told["customers deleted"]
+    assert (
+        after["interactions"]
+        == before["interactions"]
+        + told["interactions added"]
+        + (told["late interactions added"])
+    )
+    assert (
+        after["customers"]
+        == before["customers"] + told["customers added"] - (told["customers deleted"])
     )
     # Whatever changed is stamped by the server's clock, so that ingest sees it.
     for table in TABLES:

@@ -19,7 +19,13 @@ from source.csv_values import convert
 from source.tables import CUSTOMERS, ORDERS
 
 UTC = dt.timezone.utc
-ZONES = ["Europe/London", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "UTC"]
+ZONES = [
+    "Europe/London",
+    "America/New_York",
+    "Asia/Kolkata",
+    "Australia/Lord_Howe",
+    "UTC",
+]
 MOMENTS = st.datetimes(
     dt.datetime(1971, 1, 1), dt.datetime(2099, 12, 31), timezones=st.just(UTC)
 )
@@ -34,7 +40,9 @@ PATTERNS = [
 
 
 def micros(moment: dt.datetime) -> int:
-    return (moment - dt.datetime(1970, 1, 1, tzinfo=UTC)) // dt.timedelta(microseconds=1)
+    return (moment - dt.datetime(1970, 1, 1, tzinfo=UTC)) // dt.timedelta(
+        microseconds=1
+    )
 
 
 def read(text: str, *formats: str, zone: str | None = None) -> int | None:
@@ -44,20 +52,25 @@ def read(text: str, *formats: str, zone: str | None = None) -> int | None:
 
 @effort(deadline=None)
 @given(MOMENTS, OFFSETS, st.sampled_from(["T", " "]))
-def test_iso_with_any_offset_comes_back(moment: dt.datetime, offset: int, mark: str) -> None:
+def test_iso_with_any_offset_comes_back(
+    moment: dt.datetime, offset: int, mark: str
+) -> None:
     zone = dt.timezone(dt.timedelta(minutes=offset))
     assert read(moment.astimezone(zone).isoformat(mark)) == micros(moment)
 
 
 @effort(deadline=None, max_examples=200)
 @given(MOMENTS, st.sampled_from(PATTERNS), st.sampled_from(ZONES))
-def test_declared_patterns_come_back(moment: dt.datetime, pattern: str, zone: str) -> None:
+def test_declared_patterns_come_back(
+    moment: dt.datetime, pattern: str, zone: str
+) -> None:
     """Or are refused, exactly where the zone's clock shows that time twice."""
     local = moment.astimezone(ZoneInfo(zone))
     naive = local.replace(tzinfo=None)
-    twice = naive.replace(tzinfo=ZoneInfo(zone), fold=0).utcoffset() != naive.replace(
-        tzinfo=ZoneInfo(zone), fold=1
-    ).utcoffset()
+    twice = (
+        naive.replace(tzinfo=ZoneInfo(zone), fold=0).utcoffset()
+        != naive.replace(tzinfo=ZoneInfo(zone), fold=1).utcoffset()
+    )
     assert read(naive.strftime(pattern), pattern, zone=zone) == (
         None if twice else micros(moment)
     )
@@ -130,7 +143,9 @@ def test_a_day_of_the_month_too_many_is_refused() -> None:
 def test_days_have_patterns_too() -> None:
     birth = CUSTOMERS.column("birth_date")
     texts = pa.array(["28/02/1990", "30/02/1990", None, "1990-02-28"])
-    found = convert(birth, texts, TimeFormats(("%d/%m/%Y", "iso"), None), 10**18 // 1000)
+    found = convert(
+        birth, texts, TimeFormats(("%d/%m/%Y", "iso"), None), 10**18 // 1000
+    )
     assert found.good.tolist() == [True, False, True, True]
     assert found.array[0].as_py() == found.array[3].as_py() == dt.date(1990, 2, 28)
 
@@ -165,7 +180,9 @@ def test_one_bad_cell_spoils_no_other() -> None:
         ("customers: {birth_date: [epoch_s]}", "column is a day"),
     ],
 )
-def test_formats_yml_refuses_what_cannot_be(tmp_path: Path, text: str, says: str) -> None:
+def test_formats_yml_refuses_what_cannot_be(
+    tmp_path: Path, text: str, says: str
+) -> None:
     (tmp_path / "formats.yml").write_text(text)
     with pytest.raises(UsageError, match=says):
         read_formats(tmp_path)

@@ -41,9 +41,10 @@ def test_activity_differs_by_region_and_tier() -> None:
     customers = frames()["customers"]
     per_region = events().groupby("region").size() / customers.groupby("region").size()
     assert per_region["Nordics"] > 1.3 * per_region["Italy"]
-    per_tier = events().groupby("loyalty_tier").size() / customers.groupby(
-        "loyalty_tier"
-    ).size()
+    per_tier = (
+        events().groupby("loyalty_tier").size()
+        / customers.groupby("loyalty_tier").size()
+    )
     assert per_tier["bronze"] < per_tier["silver"] < per_tier["gold"]
     assert per_tier["platinum"] > 2 * per_tier["bronze"]
 
@@ -51,9 +52,7 @@ def test_activity_differs_by_region_and_tier() -> None:
 def test_tiers_differ_by_region() -> None:
     share = frames()["customers"].groupby("region")["loyalty_tier"].value_counts()
     north, balkans = share["Nordics"], share["Balkans"]
-    assert (
-        differs(north["gold"], north.sum(), balkans["gold"], balkans.sum()) > 3
-    )
+    assert differs(north["gold"], north.sum(), balkans["gold"], balkans.sum()) > 3
 
 
 def test_platinum_buys_more_of_what_it_sees() -> None:
@@ -93,8 +92,10 @@ def test_weeks_and_days_have_their_cycle() -> None:
 
 def test_categories_have_their_season() -> None:
     made = frames()
-    lines = made["order_items"].merge(made["orders"], on="order_id").merge(
-        made["products"], on="product_id"
+    lines = (
+        made["order_items"]
+        .merge(made["orders"], on="order_id")
+        .merge(made["products"], on="product_id")
     )
     month = lines.ordered_at.dt.month
     toys = lines.category == "Toys & Games"
@@ -113,11 +114,16 @@ def test_categories_have_their_season() -> None:
     ("kind", "more", "less"),
     [("click", "young", "old"), ("wishlist", "young", "old"), ("search", "old", "young"), ("review", "old", "young")],
 )  # fmt: skip
-def test_age_matters_to_the_kind_of_interaction(kind: str, more: str, less: str) -> None:
+def test_age_matters_to_the_kind_of_interaction(
+    kind: str, more: str, less: str
+) -> None:
     born = pd.to_datetime(events().birth_date)
     groups = {"young": born > "2000-01-01", "old": born < "1955-01-01"}
     found = {
-        name: (int((chosen & (events().interaction_type == kind)).sum()), int(chosen.sum()))
+        name: (
+            int((chosen & (events().interaction_type == kind)).sum()),
+            int(chosen.sum()),
+        )
         for name, chosen in groups.items()
     }
     assert differs(*found[more], *found[less]) > 5
@@ -163,4 +169,7 @@ def test_sessions_are_short_and_whole() -> None:
         spans[session].append(moment)
     assert 3 < 20_000 / len(spans) < 9
     assert max(max(m) - min(m) for m in spans.values()) < pd.Timedelta(hours=4)
-    assert frames()["interactions"].groupby("session_id")["customer_id"].nunique().max() == 1
+    assert (
+        frames()["interactions"].groupby("session_id")["customer_id"].nunique().max()
+        == 1
+    )

@@ -34,11 +34,11 @@ Contents = Callable[[], dict[str, str]]
 SMALL = Size(300, 60, 8_000, 700, seed=7)
 # SHA-256 of the COPY bytes of SMALL: the same on every machine, or this test fails.
 GOLDEN = {
-    "customers": "",
-    "products": "",
-    "orders": "",
-    "order_items": "",
-    "interactions": "",
+    "customers": "f4ef38e8ae7b025d5552cb3bc53fc8f87b8cd219ce4061a2169e92a7403c1e0c",
+    "products": "d0e4dbd4b92a771ad921b4900d2a4477c0013114c63d481271518fbfca9ef420",
+    "orders": "461c4ce2128f8073522dc689f2aaa5d9aa6afd9121f53ee035a0a6b5254d0aee",
+    "order_items": "e89baaaf0ce6c8d3641f35ff15f44725fabf8c31ca11b20a21da51b7abe5746e",
+    "interactions": "8982e11d1cd2ea76f3a57740acd40890fec6acf68515ab2714590d42352b4941",
 }
 
 SIZES = st.builds(
@@ -226,17 +226,19 @@ def test_the_loaded_shop_is_what_was_asked(
     assert done == counts()
     assert done["interactions"] == SMALL.interactions
     # What init gives, generate gives: keys, indexes, triggers, the reader's rights.
-    assert query("SELECT count(*) FROM pg_indexes WHERE schemaname = 'public'") == [(10,)]
-    query("UPDATE orders SET status = 'paid' WHERE order_id = 1")
-    assert query("SELECT now() - updated_at < '1 min' FROM orders WHERE order_id = 1") == [
-        (True,)
+    assert query("SELECT count(*) FROM pg_indexes WHERE schemaname = 'public'") == [
+        (10,)
     ]
+    query("UPDATE orders SET status = 'paid' WHERE order_id = 1")
+    assert query(
+        "SELECT now() - updated_at < '1 min' FROM orders WHERE order_id = 1"
+    ) == [(True,)]
     assert query("SELECT has_table_privilege('ecom_ingest', 'orders', 'SELECT')") == [
         (True,)
     ]
-    assert query("SELECT count(*) FROM pg_namespace WHERE nspname = 'ecom_loading'") == [
-        (0,)
-    ]
+    assert query(
+        "SELECT count(*) FROM pg_namespace WHERE nspname = 'ecom_loading'"
+    ) == [(0,)]
 
 
 def test_a_shop_with_rows_is_left_alone(shop: Settings, contents: Contents) -> None:
@@ -317,9 +319,9 @@ def test_kill_9_leaves_the_shop_as_it_was(
 
 def _wait_for_loading(query: Query) -> None:
     for _ in range(300):
-        if query("SELECT count(*) FROM pg_stat_progress_copy WHERE tuples_processed > 0")[
-            0
-        ][0]:
+        if query(
+            "SELECT count(*) FROM pg_stat_progress_copy WHERE tuples_processed > 0"
+        )[0][0]:
             return
         time.sleep(0.05)
     raise AssertionError("the load never began")

@@ -78,7 +78,9 @@ def test_init_mends_a_lost_index(shop: Settings, query: Query) -> None:
     assert found == [(1,)]
 
 
-def test_init_refuses_a_table_of_another_shape(settings: Settings, query: Query) -> None:
+def test_init_refuses_a_table_of_another_shape(
+    settings: Settings, query: Query
+) -> None:
     query("CREATE TABLE orders (order_id bigint PRIMARY KEY, total numeric)")
     with pytest.raises(DataError, match="orders exists without customer_id bigint"):
         schema.init(settings)

@@ -1,0 +1,96 @@
+"""Runs dbt as a process of its own and reads what it left in `target/`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.errors import DataError
+from common.progress import say
+from common.settings import PROJECT, Settings
+from stack.endpoints import dbt_environment
+from stack.process import base_environment
+
+PASSED = ("success", "pass", "warn", "skipped", "no-op", "partial success")
+
+
+@dataclass
+class BuildOutcome:
+    """What a `dbt build` did."""
+
+    succeeded: bool
+    counts: dict[str, int] = field(default_factory=dict)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+
+def dbt(
+    settings: Settings, arguments: Sequence[str], environment: Mapping[str, str]
+) -> bool:
+    """Run dbt, its output line by line to stderr; whether it exited with 0."""
+    command = [str(Path(sys.executable).with_name("dbt")), *arguments]
+    process = subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env={**_inherited(), **dbt_environment(settings), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            say(f"  {line.rstrip()}")
+        return process.wait() == 0
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
+def _inherited() -> dict[str, str]:
+    import os
+
+    names = [n for n in os.environ if n.startswith(("ECOM_", "DBT_"))]
+    kept = {name: os.environ[name] for name in names if name != "ECOM_SOURCE_DSN"}
+    return {**base_environment(), **kept}
+
+
+def build(settings: Settings, branch: str, full_refresh: bool) -> BuildOutcome:
+    """`dbt build` with every write on `branch`.
+
+    Raises:
+        DataError: dbt could not even start (a broken project).
+    """
+    results = target_folder() / "run_results.json"
+    results.unlink(missing_ok=True)
+    arguments = ["build", "--target", "audit"]
+    arguments += ["--full-refresh"] if full_refresh else []
+    succeeded = dbt(settings, arguments, {"ECOM_AUDIT_BRANCH": branch})
+    if not results.exists():
+        raise DataError(
+            "dbt stopped before it built anything", "read its message above"
+        )
+    return read_outcome(succeeded, json.loads(results.read_text(encoding="utf-8")))
+
+
+def target_folder() -> Path:
+    """Where dbt leaves its artifacts."""
+    import os
+
+    return Path(os.environ.get("DBT_TARGET_PATH") or PROJECT / "target")
+
+
+def read_outcome(succeeded: bool, document: dict[str, Any]) -> BuildOutcome:
+    """Counts by status, and the nodes that failed."""
+    outcome = BuildOutcome(succeeded)
+    for result in document["results"]:
+        status = result["status"]
+        outcome.counts[status] = outcome.counts.get(status, 0) + 1
+        if status not in PASSED:
+            outcome.failures.append(result)
+    return outcome
