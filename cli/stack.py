@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(down)
     app.command()(status)
+    app.command()(doctor)
 
 
 def up(as_json: JsonFlag = False) -> None:
@@ -69,3 +70,22 @@ def status(as_json: JsonFlag = False) -> None:
     for name, one in found.items():
         where = f"{one.host}:{one.port}" if one.port else "-"
         typer.echo(f"{name:<10} {one.state:<10} {where:<17} {one.pid or '-'}")
+
+
+def doctor(as_json: JsonFlag = False) -> None:
+    """Find what is wrong and print the fix; exit 1 if anything is.
+
+    Example: ecom doctor
+    """
+    from stack.doctor import examine
+
+    findings = examine(Settings.from_environment())
+    if as_json:
+        print_json([asdict(one) for one in findings])
+    else:
+        for one in findings:
+            typer.echo(f"{'ok  ' if one.healthy else 'WRONG'} {one.check}: {one.detail}")
+            if one.fix:
+                typer.echo(f"      fix: {one.fix}")
+    if any(not one.healthy for one in findings):
+        raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ from common.errors import ServiceError
 from common.progress import PLAIN_INTERVAL, say
 from ingest.bounds import Watermark
 from ingest.postgres import JdbcAddress
-from ingest.statements import tick
+from ingest.statements import spark_literal, tick
 
 DEFAULT_PORT = 15002
 FETCH_SIZE = 20_000
@@ -33,6 +34,9 @@ def open_engine(url: str, what: str) -> Iterator[Any]:
     from pyspark.sql.connect.session import SparkSession
 
     _check_listening(url)
+    # The client logs a server's whole stack trace; our errors quote its first line.
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
+    logging.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL)
     try:
         session = SparkSession.builder.remote(url).create()
         session.conf.set("spark.sql.session.timeZone", "UTC")
@@ -144,7 +148,7 @@ def read_watermarks(session: Any, relations: dict[str, str]) -> dict[str, Waterm
     if not relations:
         return {}
     parts = [
-        f"SELECT '{name}' AS name, max_by(summary['{PROPERTY}'], committed_at) AS mark "
+        f"SELECT {spark_literal(name)} AS name, max_by(summary['{PROPERTY}'], committed_at) AS mark "
         f"FROM {relation}.snapshots WHERE summary['{PROPERTY}'] IS NOT NULL"
         for name, relation in relations.items()
     ]

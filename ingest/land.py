@@ -88,6 +88,7 @@ class Lander:
         self.spec = plan.spec
         self.types = [(m.column, m.spark_type) for m in plan.mappings]
         self.result = TableResult(plan.spec.name)
+        self.dropped: dict[str, str] = {}
 
     def land(self) -> TableResult:
         """Read, land and sweep; the counts of what was done."""
@@ -134,12 +135,12 @@ class Lander:
         for relation in [self.plan.relation] + (
             [self._side("history")] if self.spec.history else []
         ):
-            if self.session.catalog.tableExists(relation.replace("`", "")):
+            if self.session.catalog.tableExists(relation):
                 self._evolve_one(relation)
 
     def _evolve_one(self, relation: str) -> None:
         present = {
-            name: kind for name, kind in self.session.table(relation.replace("`", "")).dtypes
+            name: kind for name, kind in self.session.table(relation).dtypes
         }
         for name, kind in self.types:
             old = present.get(name)
@@ -152,7 +153,8 @@ class Lander:
                 self._widen(relation, name, old, kind)
         known = {name for name, _ in self.types} | {n for n, _ in st.CDC_COLUMNS}
         gone = [name for name in present if name not in known]
-        if gone:
+        self.dropped = {name: present[name] for name in gone}
+        if gone and relation == self.plan.relation:
             self.result.notes.append(f"no longer in the source, kept: {', '.join(gone)}")
 
     def _widen(self, relation: str, name: str, old: str, new: str) -> None:
@@ -174,9 +176,9 @@ class Lander:
             self._drop_unlanded_history(None)
             rows = rows.persist()
             if not rows.isEmpty():
-                rows.writeTo(self._side("history")).append()
+                self._append(rows, self._side("history"))
         with committing(self.session, self.plan.watermark):
-            rows.writeTo(self.plan.relation).append()
+            self._append(rows, self.plan.relation)
         summary = last_commit(self.session, self.plan.relation)
         self.result.rows_read = int(summary.get("added-records", 0))
         self.result.rows_inserted = self.result.rows_read
@@ -191,7 +193,7 @@ class Lander:
 
     def _commit_changes(self, rows: Any) -> None:
         """Merge the rows that are new or differ; no commit where none does."""
-        target = self.session.table(self.plan.relation.replace("`", ""))
+        target = self.session.table(self.plan.relation)
         if self.spec.mode == "append":
             self._append_new(rows, target)
             return
@@ -226,7 +228,7 @@ class Lander:
         count = new.count()
         if count:
             with committing(self.session, self.plan.watermark):
-                new.writeTo(self.plan.relation).append()
+                self._append(new, self.plan.relation)
             summary = last_commit(self.session, self.plan.relation)
             self.result.bytes_written += int(summary.get("added-files-size", 0))
         self.result.rows_inserted += count
@@ -236,18 +238,28 @@ class Lander:
         """Upsert by key in one commit; history first."""
         if self.spec.history:
             self._drop_unlanded_history(self._landed_until())
-            changes.writeTo(self._side("history")).append()
-        view = f"changes_{self.spec.name}_{self.plan.watermark.batch}".replace("-", "_")
+            self._append(changes, self._side("history"))
+        view = "changes_now"
         changes.createOrReplaceTempView(view)
+        columns = [st.tick(name) for name in changes.columns]
+        names = ", ".join(columns)
+        values = ", ".join(f"s.{column}" for column in columns)
+        updates = ", ".join(f"t.{column} = s.{column}" for column in columns)
         with committing(self.session, watermark):
             self.session.sql(
                 f"MERGE INTO {self.plan.relation} t USING {st.tick(view)} s "
                 f"ON {st.on_key(self.spec.key)} "
-                "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+                f"WHEN MATCHED THEN UPDATE SET {updates} "
+                f"WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"
             ).collect()
         summary = last_commit(self.session, self.plan.relation)
         self.result.bytes_written += int(summary.get("added-files-size", 0))
         self.session.catalog.dropTempView(view)
+
+    def _append(self, rows: Any, relation: str) -> None:
+        """Append; columns the source has dropped stay in staging and take nulls."""
+        nulls = [f"cast(null AS {kind}) AS {st.tick(n)}" for n, kind in self.dropped.items()]
+        rows.selectExpr("*", *nulls).writeTo(relation).append()
 
     def _landed_until(self) -> str | None:
         row = self.session.sql(
@@ -275,7 +287,7 @@ class Lander:
         keys = read_source(
             self.session, self.address, self.source.snapshot_id, query, types
         ).persist()
-        target = self.session.table(self.plan.relation.replace("`", "")).where(LIVE)
+        target = self.session.table(self.plan.relation).where(LIVE)
         gone = target.join(keys, on=list(self.spec.key), how="left_anti")
         gone = gone.select(*(name for name, _ in self.types)).persist()
         self.result.rows_deleted = gone.count()
@@ -322,7 +334,7 @@ class Lander:
         ).collect()
         if new is None:
             return
-        held = self.session.table(relation.replace("`", ""))
+        held = self.session.table(relation)
         if not self.source.count(new) and held.isEmpty():
             return
         everything = st.select_rejects(self.schema, self.spec.name, self.spec.key, self.plan.mappings, "true")

@@ -80,9 +80,17 @@ def read(path: Path) -> dict[str, Any] | None:
 def tests(target: Path) -> Tests | None:
     """The tests of the last build, or None where none is recorded.
 
-    `dbt docs generate` writes `run_results.json` too, without a test in it.
+    `dbt docs generate` writes `run_results.json` too, without a test in it; where
+    a run kept its own as `build_results.json`, that one counts.
     """
-    found = read(target / "run_results.json")
+    for name in ("build_results.json", "run_results.json"):
+        found = _tests(read(target / name))
+        if found:
+            return found
+    return None
+
+
+def _tests(found: dict[str, Any] | None) -> Tests | None:
     results = [
         result
         for result in (found or {}).get("results", [])

@@ -11,7 +11,7 @@ import pandas as pd
 from viz import sql, text
 from viz.reader import Reader
 
-_NEWEST_BY = ("finished_at", "published_at", "checked_at", "ended_at", "started_at")
+_NEWEST_BY = ("finished_at", "happened_at", "checked_at", "ended_at", "started_at")
 _RELATIONS = (
     *(f"marts.{mart}" for mart in sql.MARTS),
     "core.dim_customer",
@@ -22,6 +22,7 @@ _RELATIONS = (
     "core.rejected_records",
 )
 _KEPT = 20
+_LEFT_OUT = {"versions"}
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,10 @@ class Log:
     columns: list[str]
     rows: list[list[str]]
 
-    def latest(self, column: str) -> str | None:
-        """A value of the newest row, or None where there is no such column."""
-        if not self.rows or column not in self.columns:
-            return None
-        return self.rows[0][self.columns.index(column)]
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is recorded."""
+        return not self.rows
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,39 @@ class Status:
     Attributes:
         newest_event: the last day with an interaction.
         counts: rows of each relation of core and marts that readers see.
-        runs, ingests, reconciliations: the newest rows of the tables of `ops`.
+        runs, publishes, ingests, reconciliations: the newest rows of the tables of
+            `ops`.
     """
 
     newest_event: str | None
     counts: list[tuple[str, int]]
     runs: Log | None
+    publishes: Log | None
     ingests: Log | None
     reconciliations: Log | None
+
+    @property
+    def last_publish(self) -> str | None:
+        """When readers last got new tables, or None where nothing is recorded."""
+        log = self.publishes
+        if log is None or "event" not in log.columns:
+            return None
+        event, when = log.columns.index("event"), log.columns.index("happened_at")
+        return next((row[when] for row in log.rows if row[event] == "published"), None)
+
+    @property
+    def agreement(self) -> str | None:
+        """What the newest comparison with the source found, as a sentence."""
+        log = self.reconciliations
+        if log is None or log.is_empty or "differing_keys" not in log.columns:
+            return None
+        when, keys = (log.columns.index(n) for n in ("checked_at", "differing_keys"))
+        newest = [row for row in log.rows if row[when] == log.rows[0][when]]
+        differing = [row for row in newest if row[keys] != "0"]
+        tables = text.count(len(newest), "table")
+        if not differing:
+            return f"{tables} compared at {newest[0][when]} UTC, no key differs."
+        return f"{len(differing)} of {tables} differ at {newest[0][when]} UTC."
 
 
 def read(reader: Reader, prefix: str) -> Status:
@@ -72,6 +97,7 @@ def read(reader: Reader, prefix: str) -> Status:
         ),
         counts=_counts(reader, prefix),
         runs=log(reader, f"{prefix}ops.runs"),
+        publishes=log(reader, f"{prefix}ops.publish_events"),
         ingests=log(reader, f"{prefix}ops.ingest_runs"),
         reconciliations=log(reader, f"{prefix}ops.reconciliations"),
     )
@@ -105,8 +131,9 @@ def log(reader: Reader, relation: str) -> Log | None:
     names = names[: names.index("")] if "" in names else names
     names = [name for name in names if not name.startswith("#")]
     newest = next((name for name in _NEWEST_BY if name in names), names[0])
+    columns = ", ".join(f"`{name}`" for name in names if name not in _LEFT_OUT)
     rows = reader.rows_or_none(
-        f"select * from {relation} order by `{newest}` desc limit {_KEPT}"  # noqa: S608
+        f"select {columns} from {relation} order by `{newest}` desc limit {_KEPT}"  # noqa: S608
     )
     return None if rows is None else as_log(rows)
 

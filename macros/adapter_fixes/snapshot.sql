@@ -158,7 +158,8 @@
         relation: the snapshot.
 #}
 {% macro newest_kept(relation) %}
-    {% if execute and flags.WHICH in ['snapshot', 'build'] and load_relation(relation) %}
+    {% if execute and flags.WHICH in ['snapshot', 'build'] and load_relation(relation)
+        and not is_unchanged(model) %}
         {% do return(run_query(
             'select cast(max(_cdc_loaded_at) as string) from ' ~ relation
         ).rows[0][0] or '') %}

@@ -6,7 +6,7 @@
     its partitions; for a dimension, a digest of the columns used. A model
     writes its new marks as a comment into its compiled SQL, the
     materialization hands them on as the result's code, and one statement at the
-    end of the run records those of the models that succeeded. A run that dies
+    end of the run records them all. A run that fails or dies
     records nothing: the next one takes the same window again, and since every
     write is a merge on a key that changes nothing twice.
 #}
@@ -15,6 +15,32 @@
 {% macro build_state() %}
     {% do return(api.Relation.create(
         schema=schema_prefix() ~ 'core', identifier='build_state', type='table')) %}
+{% endmacro %}
+
+
+{#
+    on-run-start: refuses a model that would write past the audit branch.
+
+    `create or replace table` writes to what readers see whatever the branch, so
+    core, marts and snapshots hold incremental models and snapshots only, in
+    Iceberg tables that honour a branch.
+#}
+{% macro refuse_bypass() %}
+    {% if execute %}
+        {% for node in graph.nodes.values()
+            if node.resource_type in ['model', 'snapshot', 'seed']
+            and node.schema.endswith(('core', 'marts', 'snapshots'))
+            and node.config.materialized != 'ephemeral' %}
+            {% set safe = node.config.materialized in ['incremental', 'snapshot']
+                and node.config.get('file_format') == 'iceberg'
+                and (node.config.get('tblproperties') or {}).get('write.wap.enabled') == 'true' %}
+            {% if not safe %}
+                {{ exceptions.raise_compiler_error(node.unique_id ~ ' would write to what readers see: '
+                    ~ 'it is ' ~ node.config.materialized ~ '. Next: make it incremental, with '
+                    ~ 'file_format iceberg and the tblproperty write.wap.enabled') }}
+            {% endif %}
+        {% endfor %}
+    {% endif %}
 {% endmacro %}
 
 
@@ -38,14 +64,16 @@
 
 
 {#
-    on-run-end: records the marks of the models that succeeded.
+    on-run-end: records the marks of the models, unless something failed: then
+    the next run takes the same windows again, and asks every test.
 
     Args:
         results: the run's results.
 #}
 {% macro record_build_state(results) %}
-    {% if execute and flags.WHICH in ['run', 'build'] %}
-        {% set rows = [] %}
+    {% set failed = results | selectattr('status', 'in', ['error', 'fail', 'runtime error']) | list %}
+    {% if execute and flags.WHICH in ['run', 'build'] and not failed %}
+        {% set rows = fingerprint_rows(results) %}
         {% for result in results
             if result.node.resource_type == 'model' and result.status == 'success' %}
             {% set marks = fromjson(result.adapter_response.get('code', '') or '{}', {}) %}
@@ -93,6 +121,10 @@
         {% do window.days.update({name: []}) %}
     {% endfor %}
     {% if not execute or flags.WHICH not in ['run', 'build'] %}
+        {% do return(window) %}
+    {% endif %}
+    {% if not window.first and is_unchanged(model) %}
+        {% do window.update({'nothing': true}) %}
         {% do return(window) %}
     {% endif %}
 

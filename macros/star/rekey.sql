@@ -59,6 +59,9 @@
     Reads the CTE `moved`.
 #}
 {% macro stale_facts(window, moment) -%}
+    {%- if window.nothing -%}
+    select * from {{ this }} where false
+    {%- else -%}
     {%- set earliest_move = earliest_of(moved_customers(window)) -%}
     select kept.*
     from {{ this }} as kept
@@ -92,6 +95,7 @@
             where reject_reason is not null
         )
         {%- endif %}
+    {%- endif %}
 {%- endmacro %}
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import viz_pages
 from playwright.sync_api import Browser, sync_playwright
 
 from common.settings import PROJECT
+from tests.viz import viz_pages
 from viz import charts, site
 
 Rows = dict[str, dict[str, pd.DataFrame]]
@@ -27,12 +27,11 @@ GALLERY = PROJECT / "target" / "gallery"
 @pytest.fixture(scope="session")
 def _queried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("viz engine") / "rows.pickle"
-    here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": f"{PROJECT}{os.pathsep}{here}"}
-    environment.pop("ECOM_SCHEMA_PREFIX", None)
+    environment = {k: v for k, v in os.environ.items() if k != "ECOM_SCHEMA_PREFIX"}
     subprocess.run(
-        [sys.executable, str(here / "viz_engine.py"), str(out)],
+        [sys.executable, "-m", "tests.viz.viz_engine", str(out)],
         check=True,
+        cwd=PROJECT,
         env=environment,
         timeout=600,
     )

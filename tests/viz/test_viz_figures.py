@@ -93,6 +93,7 @@ def test_no_text_collides_or_leaves_the_page(
     _, figure = _drawn(rows, case, chart.name)
     texts = _texts(figure)
     page = figure.bbox
+    assert len(texts) >= 4
     for words, box in texts:
         assert box.x0 >= page.x0 - 1, words
         assert box.x1 <= page.x1 + 1, words

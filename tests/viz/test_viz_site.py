@@ -202,6 +202,9 @@ def test_the_status_says_what_is_known(make_site: MakeSite, browser: Browser) ->
     assert "sums_agree" in words
     assert "1,234,567" in words
     assert "12,345" in words
+    assert "Last publish: 2026-11-24 21:05:00 UTC" in words
+    assert "1 table compared" in words
+    assert "no key differs" in words
     page.close()
 
 
@@ -223,6 +226,16 @@ def test_the_dictionary_has_types_and_meanings(make_site: MakeSite) -> None:
     assert found[0].layer == "marts"
     columns = {column.name: column.type for column in found[0].columns}
     assert columns == {"age_band": "string", "customers": "bigint"}
+
+
+def test_a_build_keeps_its_results_from_the_docs(tmp_path: Path) -> None:
+    built = [{"unique_id": "test.ecom.unique_x.1", "status": "pass"}]
+    (tmp_path / "build_results.json").write_text(json.dumps({"results": built}))
+    docs = [{"unique_id": "model.ecom.x", "status": "success"}]
+    (tmp_path / "run_results.json").write_text(json.dumps({"results": docs}))
+    found = artifacts.tests(tmp_path)
+    assert found is not None
+    assert found.counts == {"pass": 1}
 
 
 def test_results_without_a_test_are_no_tests(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Runs the five analyses over made-up marts on a real Spark, in a process apart.
 
-`python viz_engine.py OUT` pickles `{case: {chart: rows}}` and, under `marts`, the
+`python -m tests.viz.viz_engine OUT` pickles `{case: {chart: rows}}` and, under `marts`, the
 marts that the rows came from.
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import viz_marts
 
+from tests.viz import viz_marts
 from viz import sql
 
 NAMES = (

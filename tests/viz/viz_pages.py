@@ -67,12 +67,19 @@ def seen() -> status.Status:
             "rows_written": [12345, 7],
         }
     )
-    compared = pd.DataFrame({"table_name": ["orders"], "source_rows": [100]})
+    moment = pd.to_datetime(["2026-11-24 21:05"])
+    compared = pd.DataFrame(
+        {"checked_at": moment, "table_name": ["orders"], "differing_keys": [0]}
+    )
+    published = pd.DataFrame(
+        {"publish_id": ["p1"], "happened_at": moment, "event": ["published"]}
+    )
     counts = [(f"marts.{mart}", 1000 + n) for n, mart in enumerate(sql.MARTS)]
     return status.Status(
         newest_event="15 Oct 2024",
         counts=[*counts, ("core.fct_interactions", 1234567)],
         runs=status.as_log(runs),
+        publishes=status.as_log(published),
         ingests=None,
         reconciliations=status.as_log(compared),
     )
@@ -80,4 +87,4 @@ def seen() -> status.Status:
 
 def nothing_seen() -> status.Status:
     """A warehouse before its first run."""
-    return status.Status(None, [], None, None, None)
+    return status.Status(None, [], None, None, None, None)

@@ -1,0 +1,62 @@
+"""One real stack for the tests that share it, in a path with spaces, stopped at the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.settings import PROJECT, Settings
+
+BIN = Path(sys.executable).parent
+SHOP = (
+    "--customers", "800", "--products", "80", "--interactions", "20000",
+    "--orders", "2000", "--days", "2024-06-15:2024-08-20",
+)  # fmt: skip
+
+
+def ecom(settings: Settings, *arguments: str, code: int = 0) -> str:
+    """Run `ecom` on a stack; its stdout. `code` is the exit code it must have."""
+    done = subprocess.run(
+        [str(BIN / "ecom"), *arguments],
+        env=environment(settings),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr[-6000:]}"
+    return done.stdout if code == 0 else done.stdout + done.stderr
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of a command on a stack; nothing of the caller's own stack."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ECOM_", "DBT_"))}
+    target = settings.home.parent / "target"
+    found = {**kept, "ECOM_HOME": str(settings.home), "DBT_TARGET_PATH": str(target)}
+    if settings.source_dsn:
+        found["ECOM_SOURCE_DSN"] = settings.source_dsn
+    return found
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A stack whose five services run, nothing in it."""
+    home = tmp_path_factory.mktemp("shared stack") / "home"
+    settings = Settings(home=home, source_dsn=None, target="local")
+    ecom(settings, "up")
+    yield settings
+    ecom(settings, "down", "--purge", "--yes")
+
+
+@pytest.fixture(scope="session")
+def stack_settings(running: Settings) -> Settings:
+    """The same with a generated shop, after its first `ecom run`."""
+    ecom(running, "source", "init")
+    ecom(running, "source", "generate", *SHOP)
+    ecom(running, "run")
+    return running

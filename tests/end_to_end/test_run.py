@@ -1,0 +1,243 @@
+"""Source, staging, facts and marts agree, each counted by its own engine.
+
+What the marts must hold is computed here in PostgreSQL's SQL, from the source, and
+shares no text with the models.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg2
+import pytest
+
+from common.settings import Settings
+from publish.lake import Lake, open_lake
+from stack.endpoints import source_dsn
+from tests.conftest import ecom
+
+Rows = list[tuple[Any, ...]]
+
+SOUND = (
+    "occurred_at IS NOT NULL AND interaction_type IN "
+    "('view','search','click','add_to_cart','wishlist','purchase','review')"
+)
+SALES = (
+    "FROM order_items i JOIN orders o USING (order_id) "
+    "LEFT JOIN products p USING (product_id) "
+    "WHERE o.status NOT IN ('cancelled', 'returned') AND i.quantity > 0 AND i.unit_price >= 0"
+)
+# Name -> (PostgreSQL on the source, Spark on the warehouse): the rows must be equal.
+IDENTITIES = {
+    "staged customers": (
+        "SELECT count(*), sum(customer_id) FROM customers",
+        "SELECT count(*), sum(customer_id) FROM staging.customers WHERE _cdc_deleted_at IS NULL",
+    ),
+    "staged orders": (
+        "SELECT count(*), sum(order_id) FROM orders",
+        "SELECT count(*), sum(order_id) FROM staging.orders WHERE _cdc_deleted_at IS NULL",
+    ),
+    "interactions loaded": (
+        f"SELECT count(*), sum(interaction_id) FROM interactions WHERE {SOUND}",
+        "SELECT count(*), sum(interaction_id) FROM core.fct_interactions",
+    ),
+    "order lines loaded": (
+        "SELECT count(*), sum(i.quantity), sum(i.quantity * i.unit_price) FROM order_items i "
+        "JOIN orders o USING (order_id) WHERE i.quantity > 0 AND i.unit_price >= 0",
+        "SELECT count(*), sum(quantity), sum(revenue) FROM core.fct_order_items",
+    ),
+    "current customers by region and tier": (
+        "SELECT region, loyalty_tier, count(*) FROM customers GROUP BY 1, 2 ORDER BY 1, 2",
+        "SELECT region, loyalty_tier, count(*) FROM core.dim_customer WHERE is_current "
+        "AND NOT is_deleted AND customer_id <> -1 GROUP BY 1, 2 ORDER BY 1, 2",
+    ),
+    "trend by day and type": (
+        f"SELECT (occurred_at AT TIME ZONE 'UTC')::date::text, interaction_type, count(*) "
+        f"FROM interactions WHERE {SOUND} GROUP BY 1, 2 ORDER BY 1, 2",
+        "SELECT cast(date_day AS string), interaction_type, interactions "
+        "FROM marts.interaction_trend_daily WHERE interactions > 0 ORDER BY 1, 2",
+    ),
+    "activity by month": (
+        f"SELECT date_trunc('month', occurred_at AT TIME ZONE 'UTC')::date::text, count(*), "
+        f"count(*) FILTER (WHERE interaction_type = 'purchase') "
+        f"FROM interactions WHERE {SOUND} GROUP BY 1 ORDER BY 1",
+        "SELECT cast(activity_month AS string), sum(interactions), sum(purchases) "
+        "FROM marts.customer_activity_by_region_tier GROUP BY 1 ORDER BY 1",
+    ),
+    "purchases by month and category": (
+        "SELECT date_trunc('month', o.ordered_at AT TIME ZONE 'UTC')::date::text, "
+        "coalesce(p.category, 'unknown'), count(DISTINCT o.order_id), sum(i.quantity), "
+        f"sum(i.quantity * i.unit_price) {SALES} GROUP BY 1, 2 ORDER BY 1, 2",
+        "SELECT cast(purchase_month AS string), category, orders, units, revenue "
+        "FROM marts.purchase_trend_by_category ORDER BY 1, 2",
+    ),
+    "interactions by type, all ages": (
+        f"SELECT interaction_type, count(*) FROM interactions WHERE {SOUND} "
+        "GROUP BY 1 ORDER BY 1",
+        "SELECT interaction_type, sum(interactions) FROM marts.interaction_by_age "
+        "WHERE interactions > 0 GROUP BY 1 ORDER BY 1",
+    ),
+}  # fmt: skip
+
+
+def in_source(settings: Settings, query: str) -> Rows:
+    connection = psycopg2.connect(source_dsn(settings, "owner"))
+    with connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        rows = cursor.fetchall()
+    connection.close()
+    return rows
+
+
+def execute(settings: Settings, *statements: str) -> None:
+    connection = psycopg2.connect(source_dsn(settings, "owner"))
+    with connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    connection.close()
+
+
+def assert_all_agree(settings: Settings, lake: Lake) -> None:
+    for name, (source, warehouse) in IDENTITIES.items():
+        expected, found = in_source(settings, source), lake.rows(warehouse)
+        assert expected, name
+        assert [tuple(row) for row in found] == expected, name
+    assert_star_is_whole(lake)
+
+
+def assert_star_is_whole(lake: Lake) -> None:
+    """Loaded and rejected make up what is staged; every key finds its dimension row."""
+    for table, fact in (
+        ("interactions", "core.fct_interactions"),
+        ("order_items", "core.fct_order_items"),
+    ):
+        row = lake.rows(
+            f"SELECT (SELECT count(*) FROM staging.{table} WHERE _cdc_deleted_at IS NULL), "
+            f"(SELECT count(*) FROM {fact}) + (SELECT count(*) FROM core.rejected_records "
+            f"WHERE source_table = '{table}')"
+        )[0]
+        assert row[0] == row[1], table
+    for fact, moment in (
+        ("core.fct_interactions", "occurred_at"),
+        ("core.fct_order_items", "ordered_at"),
+    ):
+        wrong = lake.rows(
+            f"SELECT count(*) FROM {fact} f JOIN core.dim_customer d "
+            f"ON d.customer_id = f.customer_id AND f.{moment} >= d.valid_from "
+            f"AND f.{moment} < d.valid_to WHERE d.customer_key <> f.customer_key"
+        )
+        assert wrong == [(0,)], fact
+
+
+@pytest.fixture
+def lake(stack_settings: Settings) -> Any:
+    with open_lake(stack_settings) as opened:
+        yield opened
+
+
+def test_a_first_run_brings_the_source_to_the_marts(
+    stack_settings: Settings, lake: Lake
+) -> None:
+    assert_all_agree(stack_settings, lake)
+    ecom(stack_settings, "reconcile")
+
+
+def test_a_day_of_change_reaches_the_marts(stack_settings: Settings, lake: Lake) -> None:
+    ecom(stack_settings, "source", "change", "--rate", "0.02")
+    moved, gone = in_source(stack_settings, "SELECT min(customer_id), max(customer_id) FILTER (WHERE customer_id <= 700) FROM customers")[0]
+    order = in_source(stack_settings, "SELECT min(order_id) FROM orders JOIN order_items USING (order_id)")[0][0]
+    late = 99_000_001
+    execute(
+        stack_settings,
+        f"UPDATE customers SET region = 'Moved There' WHERE customer_id = {moved}",
+        f"DELETE FROM customers WHERE customer_id = {gone}",
+        f"DELETE FROM orders WHERE order_id = {order}",
+        f"DELETE FROM order_items WHERE order_id = {order}",
+        "INSERT INTO interactions (interaction_id, customer_id, interaction_type, "
+        "occurred_at, session_id, device, recorded_at) VALUES "
+        f"({late}, {moved}, 'view', '2024-07-01 12:00+00', gen_random_uuid(), 'web', now())",
+    )
+    ecom(stack_settings, "run")
+    versions = lake.rows(
+        f"SELECT region, is_current FROM core.dim_customer WHERE customer_id = {moved} "
+        "ORDER BY valid_from"
+    )
+    assert len(versions) >= 2
+    assert versions[-1] == ("Moved There", True)
+    assert lake.rows(
+        f"SELECT cast(date_key AS int) FROM core.fct_interactions WHERE interaction_id = {late}"
+    ) == [(20240701,)]
+    assert lake.rows(
+        f"SELECT count(*) FROM core.fct_order_items WHERE order_id = {order}"
+    ) == [(0,)]
+    assert lake.rows(
+        f"SELECT count(*) FROM core.dim_customer WHERE customer_id = {gone} "
+        "AND is_current AND is_deleted"
+    ) == [(1,)]
+    assert_all_agree(stack_settings, lake)
+
+
+def test_a_run_with_nothing_new_changes_nothing(
+    stack_settings: Settings, lake: Lake
+) -> None:
+    tables = [
+        *lake.tables(),
+        *(f"staging.{t}" for t in ("customers", "products", "orders", "order_items", "interactions")),
+    ]
+    before = lake.heads(tables)
+    contents = {table: fingerprint(lake, table) for table in lake.tables()}
+    ecom(stack_settings, "run")
+    assert_all_agree(stack_settings, lake)
+    assert {table: fingerprint(lake, table) for table in contents} == contents
+    after = lake.heads(tables)
+    for table in tables:
+        if table.startswith("staging."):
+            assert after[table]["main"] == before[table]["main"], table
+
+
+def fingerprint(lake: Lake, table: str) -> Rows:
+    """Rows and an order-independent hash of all their columns."""
+    columns = [row[0] for row in lake.rows(f"DESCRIBE {table}") if row[0] and not row[0].startswith("#")]
+    kept = dict.fromkeys(c for c in columns if c != "built_at" and c != "invocation_id" and not c.startswith("Part "))
+    hashed = ", ".join(f"`{column}`" for column in kept)
+    return lake.rows(
+        f"SELECT count(*), sum(cast(xxhash64({hashed}) AS decimal(38,0))) FROM {table}"
+    )
+
+
+def test_rollback_gives_back_the_previous_publish(
+    stack_settings: Settings, lake: Lake
+) -> None:
+    tables = ("core.dim_customer", "core.fct_interactions", "marts.interaction_trend_daily")
+    before = {table: fingerprint(lake, table) for table in tables}
+    execute(
+        stack_settings,
+        "INSERT INTO interactions (interaction_id, customer_id, interaction_type, occurred_at, "
+        "session_id, device, recorded_at) SELECT 99100000 + i, 1, 'view', "
+        "'2024-07-02 12:00+00', gen_random_uuid(), 'web', now() FROM generate_series(1, 50) i",
+    )
+    ecom(stack_settings, "run")
+    published = {table: fingerprint(lake, table) for table in tables}
+    assert published["core.fct_interactions"] != before["core.fct_interactions"]
+    ecom(stack_settings, "rollback")
+    assert {table: fingerprint(lake, table) for table in tables} == before
+    ecom(stack_settings, "run")
+    assert {table: fingerprint(lake, table) for table in tables} == published
+    assert_all_agree(stack_settings, lake)
+
+
+def test_a_bad_row_is_rejected_and_the_rest_published(
+    stack_settings: Settings, lake: Lake
+) -> None:
+    execute(
+        stack_settings,
+        "INSERT INTO interactions (interaction_id, customer_id, interaction_type, occurred_at, "
+        "session_id, device, recorded_at) VALUES "
+        "(99200001, 1, 'teleport', '2024-07-03 12:00+00', gen_random_uuid(), 'web', now())",
+    )
+    ecom(stack_settings, "run")
+    rejected = lake.rows(
+        "SELECT record_key FROM core.rejected_records WHERE source_table = 'interactions'"
+    )
+    assert ("99200001",) in rejected
+    assert_all_agree(stack_settings, lake)
