@@ -9,7 +9,7 @@ import typer
 
 from cli.output import JsonFlag, print_json
 from common.progress import say
-from common.settings import PROJECT, Settings
+from common.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +33,7 @@ def run(
     Example: ecom run
     """
     from publish import run as running
+    from publish.building import target_folder
 
     settings = Settings.from_environment()
     report = running.run(settings, full_refresh, lambda _: _show(settings))
@@ -41,7 +42,7 @@ def run(
         return
     spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.phases.items())
     say(f"Done in {sum(report.phases.values()):.0f} s: {spent}")
-    target = PROJECT / "target"
+    target = target_folder()
     say(f"  charts  {target / 'charts'}\n  site    {target / 'site' / 'index.html'}")
     say(f"  docs    {target / 'static_index.html'}")
     _say_where(settings)
@@ -71,10 +72,11 @@ def rollback() -> None:
 
 
 def _show(settings: Settings) -> None:
+    from publish.building import target_folder
     from viz import charts, site
 
-    charts.draw_all(settings, PROJECT / "target" / "charts")
-    site.build(settings, PROJECT / "target" / "site")
+    charts.draw_all(settings, target_folder() / "charts")
+    site.build(settings, target_folder() / "site")
 
 
 def _say_where(settings: Settings) -> None:

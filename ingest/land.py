@@ -41,6 +41,8 @@ class TablePlan:
         first: whether the table has never been landed.
         watermark: what the commit will remember.
         estimated_rows: PostgreSQL's own estimate of the whole table.
+        rebase: the source went back and all rows are compared on request: the
+            watermark must follow even where no row differs.
         query: the SELECT sent to the source.
         split: (column, least, greatest, parts) of a parallel read.
     """
@@ -54,6 +56,7 @@ class TablePlan:
     estimated_rows: int
     query: str
     split: tuple[str, int, int, int] | None = None
+    rebase: bool = False
 
 
 @dataclass
@@ -99,6 +102,8 @@ class Lander:
             self._load_everything()
         else:
             self._land_changes()
+        if self.plan.rebase:
+            self._rebase()
         if self.spec.sweep or self.spec.mode == "full":
             self._sweep()
         self.result.seconds = round(time.monotonic() - began, 2)
@@ -191,6 +196,12 @@ class Lander:
             self._commit_changes(rows)
         rows.unpersist()
 
+    def _rebase(self) -> None:
+        """Commit the watermark alone."""
+        nothing = self.session.table(self.plan.relation).limit(0)
+        with committing(self.session, self.plan.watermark):
+            nothing.writeTo(self.plan.relation).append()
+
     def _commit_changes(self, rows: Any) -> None:
         """Merge the rows that are new or differ; no commit where none does."""
         target = self.session.table(self.plan.relation)
@@ -223,8 +234,8 @@ class Lander:
         if self.plan.lower is not None:
             bound = st.spark_timestamp(self.plan.lower)
             known = target.where(f"{cursor} >= {bound} OR {cursor} IS NULL")
-        new = rows.join(known.select(*self.spec.key), on=list(self.spec.key), how="left_anti")
-        new = self._stamped(new.select(*(name for name, _ in self.types))).persist()
+        new = rows.join(known.select(*map(st.tick, self.spec.key)), on=list(self.spec.key), how="left_anti")
+        new = self._stamped(new.select(*(st.tick(name) for name, _ in self.types))).persist()
         count = new.count()
         if count:
             with committing(self.session, self.plan.watermark):
@@ -289,11 +300,11 @@ class Lander:
         ).persist()
         target = self.session.table(self.plan.relation).where(LIVE)
         gone = target.join(keys, on=list(self.spec.key), how="left_anti")
-        gone = gone.select(*(name for name, _ in self.types)).persist()
+        gone = gone.select(*(st.tick(name) for name, _ in self.types)).persist()
         self.result.rows_deleted = gone.count()
         if self.result.rows_deleted:
             self._merge(self._stamped(gone, deleted=True), None)
-        missed = keys.join(target.select(*self.spec.key), on=list(self.spec.key), how="left_anti").persist()
+        missed = keys.join(target.select(*map(st.tick, self.spec.key)), on=list(self.spec.key), how="left_anti").persist()
         if not missed.isEmpty():
             whole = st.select_rows(self.schema, self.spec.name, self.plan.mappings, "true")
             rows = self._read(whole, None).join(missed, on=list(self.spec.key), how="left_semi")

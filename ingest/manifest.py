@@ -55,6 +55,11 @@ class TableSpec:
     lookback_seconds: int = DEFAULT_LOOKBACK
     line: int = 0
 
+    @property
+    def target(self) -> str:
+        """The table's name in staging: the metastore takes word characters only."""
+        return re.sub(r"\W", "_", self.name)
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -138,6 +143,13 @@ class _Reader:
                 raise self.refuse(
                     table.line, f"table {table.name!r} stands twice", "keep one of them"
                 )
+        targets = [table.target.lower() for table in found]
+        for table in found:
+            if targets.count(table.target.lower()) > 1:
+                raise self.refuse(
+                    table.line, f"two tables would land as {table.target!r}",
+                    "rename one in the source, or ingest it into another schema",
+                )  # fmt: skip
         return Manifest(self.path, schemas["source"], schemas["target"], tuple(found))
 
     def _table(self, entry: Any, index: int, tables: Any) -> TableSpec:

@@ -106,11 +106,11 @@ def _watermarks(
     present = set()
     if session.catalog.databaseExists(manifest.target_schema):
         rows = session.sql(f"SHOW TABLES IN {st.tick(manifest.target_schema)}").collect()
-        present = {row.tableName for row in rows}
+        present = {row.tableName.lower() for row in rows}
     known = {
-        s.name: relation(manifest.target_schema, s.name)
+        s.name: relation(manifest.target_schema, s.target)
         for s in specs
-        if s.name in present
+        if s.target.lower() in present
     }
     marks = read_watermarks(session, known)
     for spec in specs:
@@ -133,8 +133,8 @@ class _Comparison:
     ) -> None:
         self.source, self.session, self.spec = source, session, spec
         self.mappings = mappings
-        self.relation = relation(manifest.target_schema, spec.name)
-        self.rejects = relation(manifest.target_schema, f"{spec.name}__rejects")
+        self.relation = relation(manifest.target_schema, spec.target)
+        self.rejects = relation(manifest.target_schema, f"{spec.target}__rejects")
         self.origin = f"{quote(manifest.source_schema)}.{quote(spec.name)}"
         self.fit = f"NOT ({st.unfit(mappings)})"
 

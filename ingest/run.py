@@ -89,8 +89,8 @@ def make_plans(
     plans = []
     for spec in specs:
         mark = marks.get(spec.name)
-        reason = went_back(horizon, mark) if mark and not full else None
-        if reason:
+        reason = went_back(horizon, mark) if mark else None
+        if reason and not full:
             raise DataError(
                 f"Ingesting {spec.name}: the source went back in time: {reason}",
                 "after a restore or fail-over, run `ecom ingest --full` to compare all rows",
@@ -108,7 +108,7 @@ def make_plans(
             TablePlan(
                 spec=spec,
                 mappings=mappings,
-                relation=relation(manifest.target_schema, spec.name),
+                relation=relation(manifest.target_schema, spec.target),
                 lower=lower,
                 first=mark is None,
                 watermark=Watermark(
@@ -116,6 +116,7 @@ def make_plans(
                     batch, loaded_at, horizon.snapshot_xmax, horizon.system,
                 ),
                 estimated_rows=rows,
+                rebase=reason is not None,
                 query=st.select_rows(
                     manifest.source_schema, spec.name, mappings,
                     st.window(spec.cursor, lower),
@@ -138,8 +139,12 @@ def _known_watermarks(
     if not session.catalog.databaseExists(schema):
         return {}
     rows = session.sql(f"SHOW TABLES IN {st.tick(schema)}").collect()
-    present = {row.tableName for row in rows}
-    known = {s.name: relation(schema, s.name) for s in specs if s.name in present}
+    present = {row.tableName.lower() for row in rows}
+    known = {
+        s.name: relation(schema, s.target)
+        for s in specs
+        if s.target.lower() in present
+    }
     return read_watermarks(session, known)
 
 

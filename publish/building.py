@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,7 +34,7 @@ def dbt(
     settings: Settings, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> bool:
     """Run dbt, its output line by line to stderr; whether it exited with 0."""
-    command = [str(Path(sys.executable).with_name("dbt")), *arguments]
+    command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", *arguments]
     process = subprocess.Popen(
         command,
         cwd=PROJECT,
@@ -53,8 +55,6 @@ def dbt(
 
 
 def _inherited() -> dict[str, str]:
-    import os
-
     names = [n for n in os.environ if n.startswith(("ECOM_", "DBT_"))]
     kept = {name: os.environ[name] for name in names if name != "ECOM_SOURCE_DSN"}
     return {**base_environment(), **kept}
@@ -75,13 +75,13 @@ def build(settings: Settings, branch: str, full_refresh: bool) -> BuildOutcome:
         raise DataError(
             "dbt stopped before it built anything", "read its message above"
         )
+    # `dbt docs generate` writes its own run_results.json over the build's.
+    shutil.copyfile(results, results.with_name("build_results.json"))
     return read_outcome(succeeded, json.loads(results.read_text(encoding="utf-8")))
 
 
 def target_folder() -> Path:
     """Where dbt leaves its artifacts."""
-    import os
-
     return Path(os.environ.get("DBT_TARGET_PATH") or PROJECT / "target")
 
 

@@ -59,30 +59,30 @@ def convert(
     """
     ambiguous = None
     if column.type == MOMENT:
-        array, good, ambiguous = _moments(column, texts, formats, now)
+        typed, good, ambiguous = _moments(column, texts, formats, now)
     elif column.type == pa.date32():
-        array, good, ambiguous = _days(texts, formats, now)
+        typed, good, ambiguous = _days(texts, formats, now)
     elif column.type == UUID:
-        array, good = _uuids(texts)
+        typed, good = _uuids(texts)
     elif column.type == pa.string():
-        array, good = texts, np.ones(len(texts), dtype=bool)
+        typed, good = texts, np.ones(len(texts), dtype=bool)
         if column.allowed:
             good = np.asarray(compute.is_in(texts, array(column.allowed)))
     else:
-        array, good = _numbers(column, texts)
+        typed, good = _numbers(column, texts)
     empty = np.asarray(texts.is_null())
-    return Values(array, np.where(empty, column.nullable, good), ambiguous)
+    return Values(typed, np.where(empty, column.nullable, good), ambiguous)
 
 
 def _numbers(column: Column, texts: ArrowArray) -> tuple[ArrowArray, Mask]:
-    array, good = cast_where_possible(texts, column.type)
+    typed, good = cast_where_possible(texts, column.type)
     # Arrow reads 0x1F, 1e3 and ' 7' as numbers; a feed that means them is rare.
     odd = compute.match_substring_regex(texts, r"[^0-9.\-]")
     good &= ~np.asarray(odd.fill_null(False), dtype=bool)
     if column.least is not None:
-        low = compute.less(array, pa.scalar(column.least, array.type))
+        low = compute.less(typed, pa.scalar(column.least, typed.type))
         good &= ~np.asarray(low.fill_null(False), dtype=bool)
-    return array, good
+    return typed, good
 
 
 def _in_range(micros: Ints) -> Mask:
@@ -103,8 +103,8 @@ def _days(
     texts: ArrowArray, formats: TimeFormats, now: int
 ) -> tuple[ArrowArray, Mask, Mask]:
     if formats.formats == (ISO,):
-        array, good = cast_where_possible(texts, pa.date32())
-        days = np.asarray(array.cast(pa.int32()).fill_null(0), dtype=np.int64)
+        typed, good = cast_where_possible(texts, pa.date32())
+        days = np.asarray(typed.cast(pa.int32()).fill_null(0), dtype=np.int64)
         ambiguous = np.zeros(len(texts), dtype=bool)
     else:
         # A day has no zone: midnight in UTC stands for it.

@@ -1,7 +1,7 @@
 """Runs the five analyses over made-up marts on a real Spark, in a process apart.
 
-`python -m tests.viz.viz_engine OUT` pickles `{case: {chart: rows}}` and, under `marts`, the
-marts that the rows came from.
+`python -m tests.viz.viz_engine OUT` pickles `{case: {chart: rows}}` and, under
+`marts`, the marts that the rows came from.
 """
 
 from __future__ import annotations

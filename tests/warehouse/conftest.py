@@ -83,14 +83,20 @@ def ecom(home: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="session")
 def dbt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dbt]:
-    """dbt on a stack of its own, in a path with a space."""
-    home = tmp_path_factory.mktemp("warehouse stack")
+    """dbt on a stack of its own, in a path with a space.
+
+    While developing, `ECOM_TEST_HOME` names a stack that runs already: its staged
+    tables and its warehouse are replaced.
+    """
+    running = os.environ.get("ECOM_TEST_HOME")
+    home = Path(running) if running else tmp_path_factory.mktemp("warehouse stack")
     ecom(home, "up")
     try:
         ports = json.loads((home / "ports.json").read_text(encoding="utf-8"))
         yield Dbt(home, tmp_path_factory.mktemp("dbt target"), ports["thrift"])
     finally:
-        ecom(home, "down", "--purge", "--yes")
+        if not running:
+            ecom(home, "down", "--purge", "--yes")
 
 
 @pytest.fixture

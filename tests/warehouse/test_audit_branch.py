@@ -1,0 +1,64 @@
+"""Every write honours the audit branch, and what would not is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from common.settings import PROJECT
+from tests.warehouse.conftest import Dbt
+from tests.warehouse.engine import Engine
+from tests.warehouse.expected import Expected
+from tests.warehouse.scenario import BUILDS
+from tests.warehouse.staging import Staging
+from tests.warehouse.test_four_builds import differences, states, versions
+
+BRANCH = "audit_test"
+
+
+def fast_forward(engine: Engine) -> None:
+    """Publish the branch of every table that has it."""
+    for table in versions(engine):
+        if engine.run(f"select 1 from {table}.refs where name = '{BRANCH}'"):
+            engine.run(f"call lake.system.fast_forward('{table}', 'main', '{BRANCH}')")
+            engine.run(f"alter table {table} drop branch {BRANCH}")
+
+
+def test_readers_see_nothing_until_published(
+    dbt: Dbt, engine: Engine, staging: Staging
+) -> None:
+    for number, change in enumerate([*BUILDS[:3], None]):
+        before = states(engine)
+        refresh = ["--full-refresh"] if change is None else []
+        if change is not None:
+            change(staging)
+            staging.write()
+        dbt.run("build", "--target", "audit", *refresh, ECOM_AUDIT_BRANCH=BRANCH)
+        after = states(engine)
+        for table, rows in after.items():
+            assert rows == before.get(table, []), f"build {number} wrote to {table}"
+        fast_forward(engine)
+        assert not differences(engine, Expected(staging))
+
+
+def test_a_model_that_would_bypass_the_branch_is_refused(
+    dbt: Dbt, tmp_path: Path
+) -> None:
+    project = tmp_path / "a project"
+    kept = ["models", "macros", "snapshots", "analyses", "profiles", "tests/dbt"]
+    for folder in kept:
+        shutil.copytree(PROJECT / folder, project / folder)
+    shutil.copy(PROJECT / "dbt_project.yml", project)
+    model = project / "models" / "marts" / "interaction_by_age.sql"
+    text = model.read_text(encoding="utf-8")
+    model.write_text(text.replace("config(", "config(materialized='table', "))
+
+    output = dbt.run(
+        "build",
+        "--select",
+        "interaction_by_age",
+        fails=True,
+        DBT_PROJECT_DIR=str(project),
+    )
+
+    assert "interaction_by_age would write to what readers see" in output
