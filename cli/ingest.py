@@ -15,7 +15,9 @@ from common.settings import Settings
 Tables = Annotated[list[str] | None, typer.Argument(help="Tables; none means all.")]
 ManifestOption = Annotated[
     Path | None,
-    typer.Option("--manifest", help="Manifest of the tables; default ingest/tables.yml."),
+    typer.Option(
+        "--manifest", help="Manifest of the tables; default ingest/tables.yml."
+    ),
 ]
 
 
@@ -117,6 +119,8 @@ def _print_plan(plans: list[Any], as_json: bool) -> None:
         print_json(rows)
         return
     for row in rows:
-        typer.echo(f"{row['table']} ({row['mode']}): from {row['from'] or 'the beginning'}, "
-                   f"about {row['estimated_rows']:,} rows in the table")
+        typer.echo(
+            f"{row['table']} ({row['mode']}): from {row['from'] or 'the beginning'}, "
+            f"about {row['estimated_rows']:,} rows in the table"
+        )
         typer.echo(f"  {row['sql']}")

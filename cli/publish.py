@@ -40,7 +40,9 @@ def run(
     if as_json:
         print_json(asdict(report))
         return
-    spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.phases.items())
+    spent = ", ".join(
+        f"{name} {seconds:.0f} s" for name, seconds in report.phases.items()
+    )
     say(f"Done in {sum(report.phases.values()):.0f} s: {spent}")
     target = target_folder()
     say(f"  charts  {target / 'charts'}\n  site    {target / 'site' / 'index.html'}")
@@ -83,7 +85,9 @@ def _say_where(settings: Settings) -> None:
     from stack.endpoints import thrift_address
 
     host, port = thrift_address(settings)
-    say(f"  SQL     HiveServer2 at {host}:{port}, for example marts.interaction_trend_daily")
+    say(
+        f"  SQL     HiveServer2 at {host}:{port}, for example marts.interaction_trend_daily"
+    )
 
 
 __all__: list[Any] = ["register"]

@@ -36,7 +36,8 @@ def up(as_json: JsonFlag = False) -> None:
 
 def down(
     purge: Annotated[
-        bool, typer.Option("--purge", help="Remove all state of this home, after asking.")
+        bool,
+        typer.Option("--purge", help="Remove all state of this home, after asking."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Purge without asking.")] = False,
 ) -> None:
@@ -84,7 +85,9 @@ def doctor(as_json: JsonFlag = False) -> None:
         print_json([asdict(one) for one in findings])
     else:
         for one in findings:
-            typer.echo(f"{'ok  ' if one.healthy else 'WRONG'} {one.check}: {one.detail}")
+            typer.echo(
+                f"{'ok  ' if one.healthy else 'WRONG'} {one.check}: {one.detail}"
+            )
             if one.fix:
                 typer.echo(f"      fix: {one.fix}")
     if any(not one.healthy for one in findings):

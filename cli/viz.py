@@ -26,7 +26,7 @@ def charts(
     Example: ecom charts --out /tmp/charts
     """
     # matplotlib and pandas take a second to load; `ecom --help` does not wait.
-    from viz.charts import draw_all  # noqa: PLC0415
+    from viz.charts import draw_all
 
     for result in draw_all(Settings.from_environment(), out):
         typer.echo(f"{result.name}: {result.finding}")
@@ -45,9 +45,9 @@ def site(
 
     Example: ecom site --serve
     """
-    from viz import serve as server  # noqa: PLC0415
-    from viz.charts import draw_all  # noqa: PLC0415
-    from viz.site import build  # noqa: PLC0415
+    from viz import serve as server
+    from viz.charts import draw_all
+    from viz.site import build
 
     settings = Settings.from_environment()
     draw_all(settings, out.parent / "charts")

@@ -19,7 +19,7 @@ from ingest.bounds import Watermark
 from ingest.engine import committing, last_commit, read_source
 from ingest.manifest import TableSpec
 from ingest.postgres import JdbcAddress, SourceSession
-from ingest.types import Mapping
+from ingest.types import Mapping, quote
 
 PARALLEL_READS = 2
 SPLIT_FROM_ROWS = 500_000
@@ -144,9 +144,7 @@ class Lander:
                 self._evolve_one(relation)
 
     def _evolve_one(self, relation: str) -> None:
-        present = {
-            name: kind for name, kind in self.session.table(relation).dtypes
-        }
+        present = {name: kind for name, kind in self.session.table(relation).dtypes}
         for name, kind in self.types:
             old = present.get(name)
             if old is None:
@@ -160,7 +158,9 @@ class Lander:
         gone = [name for name in present if name not in known]
         self.dropped = {name: present[name] for name in gone}
         if gone and relation == self.plan.relation:
-            self.result.notes.append(f"no longer in the source, kept: {', '.join(gone)}")
+            self.result.notes.append(
+                f"no longer in the source, kept: {', '.join(gone)}"
+            )
 
     def _widen(self, relation: str, name: str, old: str, new: str) -> None:
         if (old, new) not in WIDENINGS and not _wider_decimal(old, new):
@@ -213,12 +213,14 @@ class Lander:
             target.alias("t"), on=_expr(st.on_key(self.spec.key)), how="left"
         )
         live = "t._cdc_batch_id IS NOT NULL AND t._cdc_deleted_at IS NULL"
-        changed = joined.where(
-            f"NOT ({live}) OR {st.changed(names)}"
-        ).selectExpr(
-            *(f"s.{st.tick(n)} AS {st.tick(n)}" for n in names),
-            "t._cdc_batch_id IS NULL AS _is_new",
-        ).persist()
+        changed = (
+            joined.where(f"NOT ({live}) OR {st.changed(names)}")
+            .selectExpr(
+                *(f"s.{st.tick(n)} AS {st.tick(n)}" for n in names),
+                "t._cdc_batch_id IS NULL AS _is_new",
+            )
+            .persist()
+        )
         counts = changed.groupBy("_is_new").count().collect()
         by_new = {row["_is_new"]: row["count"] for row in counts}
         if by_new:
@@ -234,8 +236,14 @@ class Lander:
         if self.plan.lower is not None:
             bound = st.spark_timestamp(self.plan.lower)
             known = target.where(f"{cursor} >= {bound} OR {cursor} IS NULL")
-        new = rows.join(known.select(*map(st.tick, self.spec.key)), on=list(self.spec.key), how="left_anti")
-        new = self._stamped(new.select(*(st.tick(name) for name, _ in self.types))).persist()
+        new = rows.join(
+            known.select(*map(st.tick, self.spec.key)),
+            on=list(self.spec.key),
+            how="left_anti",
+        )
+        new = self._stamped(
+            new.select(*(st.tick(name) for name, _ in self.types))
+        ).persist()
         count = new.count()
         if count:
             with committing(self.session, self.plan.watermark):
@@ -269,7 +277,9 @@ class Lander:
 
     def _append(self, rows: Any, relation: str) -> None:
         """Append; columns the source has dropped stay in staging and take nulls."""
-        nulls = [f"cast(null AS {kind}) AS {st.tick(n)}" for n, kind in self.dropped.items()]
+        nulls = [
+            f"cast(null AS {kind}) AS {st.tick(n)}" for n, kind in self.dropped.items()
+        ]
         rows.selectExpr("*", *nulls).writeTo(relation).append()
 
     def _landed_until(self) -> str | None:
@@ -280,7 +290,9 @@ class Lander:
 
     def _drop_unlanded_history(self, landed_until: str | None) -> None:
         """Remove history rows of a batch that died before its table's commit."""
-        after = f"_cdc_loaded_at > timestamp '{landed_until}'" if landed_until else "true"
+        after = (
+            f"_cdc_loaded_at > timestamp '{landed_until}'" if landed_until else "true"
+        )
         history = self._side("history")
         if self.session.sql(f"SELECT 1 FROM {history} WHERE {after} LIMIT 1").collect():
             self.session.sql(f"DELETE FROM {history} WHERE {after}").collect()
@@ -294,7 +306,9 @@ class Lander:
         types = [(n, k) for n, k in self.types if n in self.spec.key]
         order = {name: i for i, name in enumerate(self.spec.key)}
         types.sort(key=lambda pair: order[pair[0]])
-        query = st.select_keys(self.schema, self.spec.name, self.spec.key, self.plan.mappings)
+        query = st.select_keys(
+            self.schema, self.spec.name, self.spec.key, self.plan.mappings
+        )
         keys = read_source(
             self.session, self.address, self.source.snapshot_id, query, types
         ).persist()
@@ -304,27 +318,43 @@ class Lander:
         self.result.rows_deleted = gone.count()
         if self.result.rows_deleted:
             self._merge(self._stamped(gone, deleted=True), None)
-        missed = keys.join(target.select(*map(st.tick, self.spec.key)), on=list(self.spec.key), how="left_anti").persist()
+        missed = keys.join(
+            target.select(*map(st.tick, self.spec.key)),
+            on=list(self.spec.key),
+            how="left_anti",
+        ).persist()
         if not missed.isEmpty():
-            whole = st.select_rows(self.schema, self.spec.name, self.plan.mappings, "true")
-            rows = self._read(whole, None).join(missed, on=list(self.spec.key), how="left_semi")
+            whole = st.select_rows(
+                self.schema, self.spec.name, self.plan.mappings, "true"
+            )
+            rows = self._read(whole, None).join(
+                missed, on=list(self.spec.key), how="left_semi"
+            )
             self._commit_changes(rows.persist())
         for frame in (keys, gone, missed):
             frame.unpersist()
 
     def _fingerprint_source(self) -> tuple[int, ...]:
         by_name = {m.column: m for m in self.plan.mappings}
-        hashed = st.key_hash([by_name[c].spark_type for c in self.spec.key], [st.quote(c) for c in self.spec.key], "postgres")
+        hashed = st.key_hash(
+            [by_name[c].spark_type for c in self.spec.key],
+            [quote(c) for c in self.spec.key],
+            "postgres",
+        )
         condition = f"NOT ({st.unfit(self.plan.mappings)})"
         row = self.source.rows(
             f"SELECT count(*), coalesce(sum(h), 0), coalesce(sum(h * h % 2147483647), 0) FROM "
-            f"(SELECT {hashed} AS h FROM {st.quote(self.schema)}.{st.quote(self.spec.name)} WHERE {condition}) q"
+            f"(SELECT {hashed} AS h FROM {quote(self.schema)}.{quote(self.spec.name)} WHERE {condition}) q"
         )[0]
         return tuple(int(value) for value in row)
 
     def _fingerprint_staging(self) -> tuple[int, ...]:
         kinds = dict(self.types)
-        hashed = st.key_hash([kinds[c] for c in self.spec.key], [st.tick(c) for c in self.spec.key], "spark")
+        hashed = st.key_hash(
+            [kinds[c] for c in self.spec.key],
+            [st.tick(c) for c in self.spec.key],
+            "spark",
+        )
         row = self.session.sql(
             f"SELECT count(*), coalesce(sum(cast(h AS decimal(38,0))), 0), "
             f"coalesce(sum(cast(h * h % 2147483647 AS decimal(38,0))), 0) FROM "
@@ -337,49 +367,80 @@ class Lander:
     def _land_rejects(self) -> None:
         """Make `__rejects` hold exactly the rows that cannot be represented now."""
         window = st.window(self.spec.cursor, self.plan.lower)
-        new = st.select_rejects(self.schema, self.spec.name, self.spec.key, self.plan.mappings, window)
+        new = st.select_rejects(
+            self.schema, self.spec.name, self.spec.key, self.plan.mappings, window
+        )
         relation = self._side("rejects")
         columns = [(n, "string") for n in ("key", "column_name", "raw_value", "reason")]
         self.session.sql(
-            st.create_table(relation, [*columns, *st.CDC_COLUMNS[:2]], None, f"Rows of {self.spec.name} that cannot be represented")
+            st.create_table(
+                relation,
+                [*columns, *st.CDC_COLUMNS[:2]],
+                None,
+                f"Rows of {self.spec.name} that cannot be represented",
+            )
         ).collect()
         if new is None:
             return
         held = self.session.table(relation)
         if not self.source.count(new) and held.isEmpty():
             return
-        everything = st.select_rejects(self.schema, self.spec.name, self.spec.key, self.plan.mappings, "true")
-        found = read_source(self.session, self.address, self.source.snapshot_id, str(everything), columns)
+        everything = st.select_rejects(
+            self.schema, self.spec.name, self.spec.key, self.plan.mappings, "true"
+        )
+        found = read_source(
+            self.session,
+            self.address,
+            self.source.snapshot_id,
+            str(everything),
+            columns,
+        )
         names = [name for name, _ in columns]
-        stamped = found.join(held.select(*names, "_cdc_batch_id", "_cdc_loaded_at"), on=names, how="left").selectExpr(
-            *(st.tick(n) for n in names),
-            f"coalesce(_cdc_batch_id, {st.spark_literal(self.plan.watermark.batch)}) AS _cdc_batch_id",
-            f"coalesce(_cdc_loaded_at, {st.spark_timestamp(self.plan.watermark.loaded_at)}) AS _cdc_loaded_at",
-        ).persist()
-        self.result.rows_rejected = stamped.where(f"_cdc_batch_id = {st.spark_literal(self.plan.watermark.batch)}").count()
+        stamped = (
+            found.join(
+                held.select(*names, "_cdc_batch_id", "_cdc_loaded_at"),
+                on=names,
+                how="left",
+            )
+            .selectExpr(
+                *(st.tick(n) for n in names),
+                f"coalesce(_cdc_batch_id, {st.spark_literal(self.plan.watermark.batch)}) AS _cdc_batch_id",
+                f"coalesce(_cdc_loaded_at, {st.spark_timestamp(self.plan.watermark.loaded_at)}) AS _cdc_loaded_at",
+            )
+            .persist()
+        )
+        self.result.rows_rejected = stamped.where(
+            f"_cdc_batch_id = {st.spark_literal(self.plan.watermark.batch)}"
+        ).count()
         if self.result.rows_rejected or stamped.count() != held.count():
             stamped.createOrReplaceTempView("rejects_now")
-            self.session.sql(f"INSERT OVERWRITE {relation} SELECT * FROM rejects_now").collect()
+            self.session.sql(
+                f"INSERT OVERWRITE {relation} SELECT * FROM rejects_now"
+            ).collect()
         stamped.unpersist()
 
     # --- shared
 
     def _read(self, query: str, split: tuple[str, int, int, int] | None) -> Any:
         return read_source(
-            self.session, self.address, self.source.snapshot_id, query, self.types, split
+            self.session,
+            self.address,
+            self.source.snapshot_id,
+            query,
+            self.types,
+            split,
         )
 
     def _stamped(self, rows: Any, deleted: bool = False) -> Any:
         """The rows with the batch's columns, in the table's own column order."""
         mark = self.plan.watermark
         loaded = st.spark_timestamp(mark.loaded_at)
-        stamped = rows.selectExpr(
+        return rows.selectExpr(
             *(st.tick(name) for name, _ in self.types),
             f"{st.spark_literal(mark.batch)} AS _cdc_batch_id",
             f"{loaded} AS _cdc_loaded_at",
             f"{loaded if deleted else 'cast(null AS timestamp)'} AS _cdc_deleted_at",
         )
-        return stamped
 
 
 def _expr(text: str) -> Any:
@@ -399,7 +460,11 @@ def _wider_decimal(old: str, new: str) -> bool:
 
 
 def split_for(
-    source: SourceSession, schema: str, spec: TableSpec, rows: int, types: Sequence[Mapping]
+    source: SourceSession,
+    schema: str,
+    spec: TableSpec,
+    rows: int,
+    types: Sequence[Mapping],
 ) -> tuple[str, int, int, int] | None:
     """How a large table's full read is divided, by an integer column."""
     if rows < SPLIT_FROM_ROWS:

@@ -136,7 +136,9 @@ class _Reader:
                 self._line(document, "tables"), "`tables` must be a list of tables",
                 "add at least one table",
             )  # fmt: skip
-        found = [self._table(entry, index, tables) for index, entry in enumerate(tables)]
+        found = [
+            self._table(entry, index, tables) for index, entry in enumerate(tables)
+        ]
         names = [table.name for table in found]
         for table in found:
             if names.count(table.name) > 1:
@@ -155,7 +157,9 @@ class _Reader:
     def _table(self, entry: Any, index: int, tables: Any) -> TableSpec:
         line = tables.lc.item(index)[0] + 1
         if not isinstance(entry, CommentedMap):
-            raise self.refuse(line, "a table must be a mapping", "begin with `- name: ...`")
+            raise self.refuse(
+                line, "a table must be a mapping", "begin with `- name: ...`"
+            )
         self._only(entry, TABLE_FIELDS)
         name = self._text(entry, "name", None)
         key = self._names(entry, "key")
@@ -219,15 +223,21 @@ class _Reader:
 
     def _text(self, entry: CommentedMap, name: str, default: str | None) -> str:
         value = entry.get(name, default)
-        if value is None or not isinstance(value, str) or (not value and default is None):
+        if (
+            value is None
+            or not isinstance(value, str)
+            or (not value and default is None)
+        ):
             raise self.refuse(
                 self._line(entry, name), f"`{name}` must be a name", "write the name"
             )
-        return value
+        return str(value)
 
     def _names(self, entry: CommentedMap, name: str) -> tuple[str, ...]:
         value = entry.get(name)
-        good = isinstance(value, list) and value and all(isinstance(v, str) for v in value)
+        good = (
+            isinstance(value, list) and value and all(isinstance(v, str) for v in value)
+        )
         if not good or value is None:
             raise self.refuse(
                 self._line(entry, name), f"`{name}` must be a list of column names",
@@ -236,7 +246,11 @@ class _Reader:
         return tuple(value)
 
     def _choice(
-        self, entry: CommentedMap, name: str, known: tuple[str, ...], default: str | None
+        self,
+        entry: CommentedMap,
+        name: str,
+        known: tuple[str, ...],
+        default: str | None,
     ) -> str:
         value = entry.get(name, default)
         if value not in known:

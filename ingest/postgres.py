@@ -83,7 +83,11 @@ def jdbc_address(dsn: str) -> JdbcAddress:
             "write postgresql://user:password@host:5432/database",
         )
     # Binary from the first row halves the read (design trap 9).
-    options = ["prepareThreshold=-1", "ApplicationName=ecom%20ingest", "tcpKeepAlive=true"]
+    options = [
+        "prepareThreshold=-1",
+        "ApplicationName=ecom%20ingest",
+        "tcpKeepAlive=true",
+    ]
     options += [f"options=-c%20statement_timeout%3D{STATEMENT_TIMEOUT_MS}"]
     options += [parts.query] if parts.query else []
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -130,7 +134,10 @@ class SourceSession:
         """
         name = self._regclass(schema, spec)
         columns = tuple(SourceColumn(*row) for row in self._rows(COLUMNS_SQL, name))
-        rows = self._row("SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = %s::regclass", name)[0]
+        rows = self._row(
+            "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = %s::regclass",
+            name,
+        )[0]
         self._check_columns(spec, columns)
         self._check_key(spec, name)
         self._check_index(spec, name, rows)
@@ -146,7 +153,9 @@ class SourceSession:
 
     def count(self, query: str) -> int:
         """Rows of a query, at the snapshot."""
-        return int(self._row("SELECT count(*) FROM (" + query.replace("%", "%%") + ") q")[0])
+        return int(
+            self._row("SELECT count(*) FROM (" + query.replace("%", "%%") + ") q")[0]
+        )
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """All rows of a query without parameters, at the snapshot."""
@@ -154,7 +163,9 @@ class SourceSession:
 
     def _system(self) -> str:
         try:
-            return str(self._row("SELECT system_identifier FROM pg_control_system()")[0])
+            return str(
+                self._row("SELECT system_identifier FROM pg_control_system()")[0]
+            )
         except psycopg2.errors.InsufficientPrivilege:
             return ""
 

@@ -92,7 +92,8 @@ def reconcile(
         for spec in specs:
             say(f"Comparing {spec.name}")
             mappings = [
-                map_column(c, spec.columns.get(c.name)) for c in tables[spec.name].columns
+                map_column(c, spec.columns.get(c.name))
+                for c in tables[spec.name].columns
             ]
             comparison = _Comparison(source, session, manifest, spec, mappings)
             found.append(comparison.run(marks[spec.name]))
@@ -105,7 +106,9 @@ def _watermarks(
 ) -> dict[str, Watermark]:
     present = set()
     if session.catalog.databaseExists(manifest.target_schema):
-        rows = session.sql(f"SHOW TABLES IN {st.tick(manifest.target_schema)}").collect()
+        rows = session.sql(
+            f"SHOW TABLES IN {st.tick(manifest.target_schema)}"
+        ).collect()
         present = {row.tableName.lower() for row in rows}
     known = {
         s.name: relation(manifest.target_schema, s.target)
@@ -143,18 +146,28 @@ class _Comparison:
         name = self.spec.name
         result = Reconciliation(name, verified_through=mark.lower)
         result.source_rows = self.source.count(f"SELECT 1 FROM {self.origin}")
-        result.rejected_rows = self._spark(f"SELECT count(*) AS n FROM {self.rejects}")[0]["n"]
-        ours = {r["b"]: (r["n"], int(r["h"])) for r in self._spark(self._buckets("spark"))}
-        theirs = {b: (n, int(h)) for b, n, h in self.source.rows(self._buckets("postgres"))}
+        result.rejected_rows = self._spark(f"SELECT count(*) AS n FROM {self.rejects}")[
+            0
+        ]["n"]
+        ours = {
+            r["b"]: (r["n"], int(r["h"])) for r in self._spark(self._buckets("spark"))
+        }
+        theirs = {
+            b: (n, int(h)) for b, n, h in self.source.rows(self._buckets("postgres"))
+        }
         result.staged_rows = sum(count for count, _ in ours.values())
         apart = [b for b in ours.keys() | theirs.keys() if ours.get(b) != theirs.get(b)]
         if apart:
             self._name_keys(apart, mark, result)
         return result
 
-    def _name_keys(self, apart: list[int], mark: Watermark, result: Reconciliation) -> None:
+    def _name_keys(
+        self, apart: list[int], mark: Watermark, result: Reconciliation
+    ) -> None:
         ours = {r["k"]: r["h"] for r in self._spark(self._rows("spark", apart))}
-        theirs = {k: (h, c) for k, h, c in self.source.rows(self._rows("postgres", apart))}
+        theirs = {
+            k: (h, c) for k, h, c in self.source.rows(self._rows("postgres", apart))
+        }
         for key in sorted(ours.keys() | theirs.keys()):
             digest, cursor = theirs.get(key, (None, None))
             settled = cursor is None or mark.lower is None or cursor < mark.lower
@@ -182,19 +195,38 @@ class _Comparison:
     def _rows(self, side: str, buckets: list[int]) -> str:
         cursor = ", c" if side == "postgres" else ""
         chosen = ", ".join(str(bucket) for bucket in buckets)
-        return f"SELECT k, h{cursor} FROM ({self._hashed(side)}) q WHERE b IN ({chosen})"
+        return (
+            f"SELECT k, h{cursor} FROM ({self._hashed(side)}) q WHERE b IN ({chosen})"
+        )
 
     def _hashed(self, side: str) -> str:
         """Bucket, hash, key text and, in the source, cursor of each row."""
-        texts = [self._canonical(m, side) for m in self.mappings if m.spark_type not in UNCOMPARED]
+        texts = [
+            self._canonical(m, side)
+            for m in self.mappings
+            if m.spark_type not in UNCOMPARED
+        ]
         by_name = {m.column: m for m in self.mappings}
-        key = "concat_ws('|', " + ", ".join(self._canonical(by_name[c], side) for c in self.spec.key) + ")"
-        row = "concat_ws(chr(31), " + ", ".join(f"coalesce({t}, chr(30))" for t in texts) + ")"
-        bucket, digest = _number(f"md5({key})", 5, side), _number(f"md5({row})", 15, side)
+        key = (
+            "concat_ws('|', "
+            + ", ".join(self._canonical(by_name[c], side) for c in self.spec.key)
+            + ")"
+        )
+        row = (
+            "concat_ws(chr(31), "
+            + ", ".join(f"coalesce({t}, chr(30))" for t in texts)
+            + ")"
+        )
+        bucket, digest = (
+            _number(f"md5({key})", 5, side),
+            _number(f"md5({row})", 15, side),
+        )
         columns = f"{bucket} % {BUCKETS} AS b, {digest} AS h, {key} AS k"
         if side == "spark":
             return f"SELECT {columns} FROM {self.relation} WHERE {LIVE}"
-        cursor = f"{quote(self.spec.cursor)}" if self.spec.cursor else "NULL::timestamptz"
+        cursor = (
+            f"{quote(self.spec.cursor)}" if self.spec.cursor else "NULL::timestamptz"
+        )
         return f"SELECT {columns}, {cursor} AS c FROM {self.origin} WHERE {self.fit}"
 
     def _canonical(self, mapping: Mapping, side: str) -> str:
@@ -233,7 +265,12 @@ def _record(session: Any, found: Sequence[Reconciliation]) -> None:
         ("differing_keys", "bigint"), ("verified_through", "timestamp"),
     ]  # fmt: skip
     session.sql(
-        st.create_table(f"{OPS}.reconciliations", columns, None, "One row per table of each reconcile")
+        st.create_table(
+            f"{OPS}.reconciliations",
+            columns,
+            None,
+            "One row per table of each reconcile",
+        )
     ).collect()
     now = st.spark_timestamp(datetime.now(timezone.utc))
     rows = [

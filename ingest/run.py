@@ -63,7 +63,9 @@ def ingest(
         open_source(endpoints.source_dsn, target) as source,
         open_engine(endpoints.engine_url, "plan") as session,
     ):
-        plans = make_plans(source, session, manifest, manifest.select(list(names)), full)
+        plans = make_plans(
+            source, session, manifest, manifest.select(list(names)), full
+        )
         _make_namespaces(session, manifest.target_schema)
         results = _land_all(endpoints.engine_url, source, address, manifest, plans)
         _record(session, plans, results)
@@ -141,9 +143,7 @@ def _known_watermarks(
     rows = session.sql(f"SHOW TABLES IN {st.tick(schema)}").collect()
     present = {row.tableName.lower() for row in rows}
     known = {
-        s.name: relation(schema, s.target)
-        for s in specs
-        if s.target.lower() in present
+        s.name: relation(schema, s.target) for s in specs if s.target.lower() in present
     }
     return read_watermarks(session, known)
 
@@ -170,7 +170,12 @@ def _make_namespaces(session: Any, schema: str) -> None:
         if not session.catalog.databaseExists(name):
             session.sql(f"CREATE NAMESPACE IF NOT EXISTS {st.tick(name)}").collect()
     session.sql(
-        st.create_table(f"{OPS}.ingest_runs", RUNS_COLUMNS, None, "One row per table of each ingest run")
+        st.create_table(
+            f"{OPS}.ingest_runs",
+            RUNS_COLUMNS,
+            None,
+            "One row per table of each ingest run",
+        )
     ).collect()
 
 
@@ -191,15 +196,25 @@ def _land_all(
     def one(plan: TablePlan) -> TableResult | _Failure:
         began = time.monotonic()
         name = plan.spec.name
-        how = "all rows" if plan.lower is None else f"changes since {plan.lower:%Y-%m-%d %H:%M:%S}"
+        how = (
+            "all rows"
+            if plan.lower is None
+            else f"changes since {plan.lower:%Y-%m-%d %H:%M:%S}"
+        )
         say(f"Ingesting {name}: {how}")
         try:
             with open_engine(engine_url, name) as session:
-                return Lander(session, source, address, manifest.source_schema, plan).land()
+                return Lander(
+                    session, source, address, manifest.source_schema, plan
+                ).land()
         except Exception as error:
-            failure = error if isinstance(error, EcomError) else DataError(
-                f"Ingesting {name}: {_first_line(error)}",
-                "mend the cause and run again; nothing of this table's batch was committed",
+            failure = (
+                error
+                if isinstance(error, EcomError)
+                else DataError(
+                    f"Ingesting {name}: {_first_line(error)}",
+                    "mend the cause and run again; nothing of this table's batch was committed",
+                )
             )
             return _Failure(name, failure, time.monotonic() - began)
 

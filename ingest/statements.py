@@ -67,7 +67,9 @@ def record_key(key: Sequence[str]) -> str:
 
 def spark_record_key(key: Sequence[str]) -> str:
     """The same in Spark."""
-    return "concat_ws('|', " + ", ".join(f"cast({tick(c)} as string)" for c in key) + ")"
+    return (
+        "concat_ws('|', " + ", ".join(f"cast({tick(c)} as string)" for c in key) + ")"
+    )
 
 
 def select_rejects(
@@ -83,16 +85,25 @@ def select_rejects(
         return None
 
     def first(value: str) -> str:
-        return "CASE " + " ".join(f"WHEN {m.unfit} THEN {value.format(m=m, n=quote(m.column), c=literal(m.column), r=literal(m.reason))}" for m in checked) + " END"
+        return (
+            "CASE "
+            + " ".join(
+                f"WHEN {m.unfit} THEN {value.format(m=m, n=quote(m.column), c=literal(m.column), r=literal(m.reason))}"
+                for m in checked
+            )
+            + " END"
+        )
 
     return (
         f'SELECT {record_key(key)} AS "key", {first("{c}")} AS column_name, '
-        f'{first("{n}::text")} AS raw_value, {first("{r}")} AS reason '
+        f"{first('{n}::text')} AS raw_value, {first('{r}')} AS reason "
         f"FROM {quote(schema)}.{quote(table)} WHERE {condition} AND ({unfit(mappings)})"
     )
 
 
-def select_keys(schema: str, table: str, key: Sequence[str], mappings: Sequence[Mapping]) -> str:
+def select_keys(
+    schema: str, table: str, key: Sequence[str], mappings: Sequence[Mapping]
+) -> str:
     """All keys of the source, as their staging types."""
     by_name = {m.column: m for m in mappings}
     columns = ", ".join(f"{by_name[c].expression} AS {quote(c)}" for c in key)
@@ -100,7 +111,10 @@ def select_keys(schema: str, table: str, key: Sequence[str], mappings: Sequence[
 
 
 def create_table(
-    relation: str, columns: Sequence[tuple[str, str]], partition_by: str | None, comment: str
+    relation: str,
+    columns: Sequence[tuple[str, str]],
+    partition_by: str | None,
+    comment: str,
 ) -> str:
     """DDL of a staging table."""
     body = ", ".join(f"{tick(name)} {kind}" for name, kind in columns)
@@ -149,7 +163,9 @@ def key_hash(spark_types: Sequence[str], columns: Sequence[str], side: str) -> s
             text = f"(({text} * 1000003 + {value}) % {HASH_MODULUS})"
         return text
     kind = "text" if side == "postgres" else "string"
-    joined = "concat_ws('|', " + ", ".join(f"cast({c} AS {kind})" for c in columns) + ")"
+    joined = (
+        "concat_ws('|', " + ", ".join(f"cast({c} AS {kind})" for c in columns) + ")"
+    )
     if side == "postgres":
         return f"('x0' || substr(md5({joined}), 1, 7))::bit(32)::int::bigint"
     return f"cast(conv(substr(md5({joined}), 1, 7), 16, 10) AS bigint)"

@@ -124,8 +124,10 @@ def _decimal(column: SourceColumn, precision: int, scale: int) -> Mapping:
     name = quote(column.name)
     value = name if column.type_name == "numeric" else f"{name}::numeric"
     unfit = f"{value} = 'NaN'::numeric"
-    fits = column.precision is not None and column.scale is not None and (
-        column.precision <= precision and 0 <= column.scale <= scale
+    fits = (
+        column.precision is not None
+        and column.scale is not None
+        and (column.precision <= precision and 0 <= column.scale <= scale)
     )
     if not fits:
         limit = f"1e{precision - scale}::numeric"

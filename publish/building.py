@@ -34,7 +34,11 @@ def dbt(
     settings: Settings, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> bool:
     """Run dbt, its output line by line to stderr; whether it exited with 0."""
-    command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", *arguments]
+    command = [
+        str(Path(sys.executable).with_name("dbt")),
+        "--no-use-colors",
+        *arguments,
+    ]
     process = subprocess.Popen(
         command,
         cwd=PROJECT,

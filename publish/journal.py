@@ -73,8 +73,10 @@ class Journal:
 
     def latest(self) -> Publish | None:
         """The newest publish that has not been rolled back."""
-        return self._newest(f"publish_id NOT IN (SELECT publish_id FROM {EVENTS} "
-                            "WHERE event = 'rolled_back')")
+        return self._newest(
+            f"publish_id NOT IN (SELECT publish_id FROM {EVENTS} "
+            "WHERE event = 'rolled_back')"
+        )
 
     def unfinished(self) -> Publish | None:
         """A publish that died between its intent and its completion."""

@@ -103,12 +103,16 @@ def _phases(
         _reconcile(settings)
     with report.phase("docs"):
         # The catalogue of what readers see, so not on the branch.
-        building.dbt(settings, ["docs", "generate", "--static", "--target", "local"], {})
+        building.dbt(
+            settings, ["docs", "generate", "--static", "--target", "local"], {}
+        )
     with report.phase("charts and site"):
         show(report)
 
 
-def publish_branch(settings: Settings, lake: Lake, branch: str, report: RunReport) -> None:
+def publish_branch(
+    settings: Settings, lake: Lake, branch: str, report: RunReport
+) -> None:
     """Make the tested branch what readers see, all tables in one short sequence."""
     heads = lake.heads(lake.tables())
     moves = tuple(
@@ -248,7 +252,9 @@ def _samples(lake: Lake, branch: str, query: str) -> list[str]:
     """A few of a failed test's rows, read from the branch."""
     try:
         lake.rows(f"SET spark.wap.branch={branch}")
-        rows = lake.rows(f"SELECT * FROM ({query.strip().rstrip(';')}) LIMIT {SAMPLE_ROWS}")
+        rows = lake.rows(
+            f"SELECT * FROM ({query.strip().rstrip(';')}) LIMIT {SAMPLE_ROWS}"
+        )
     except DataError as error:
         return [f"    (its rows cannot be shown: {str(error).splitlines()[0]})"]
     finally:
@@ -276,7 +282,9 @@ def _record(lake: Lake, report: RunReport) -> None:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("dbt-core", "dbt-spark", "pyspark", "ecom")}
+    return {
+        name: version(name) for name in ("dbt-core", "dbt-spark", "pyspark", "ecom")
+    }
 
 
 def _git_commit() -> str:

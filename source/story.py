@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """The story the generated shop tells: every rate and weight, in one place.
 
 Weights are relative and whole where they can be. What an analysis should find is

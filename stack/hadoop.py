@@ -214,7 +214,9 @@ LAYOUT: dict[str, tuple[str, str, str, str]] = {
     "/user/hive": (ADMIN, "supergroup", "755", ""),
     WAREHOUSE: (TRANSFORM, TRANSFORM, "775", f"group:{INGEST}:r-x"),
     f"{WAREHOUSE}/staging.db": (
-        INGEST, INGEST, "770",
+        INGEST,
+        INGEST,
+        "770",
         f"group:{TRANSFORM}:rwx,default:group:{TRANSFORM}:r-x",
     ),
     f"{WAREHOUSE}/snapshots.db": (TRANSFORM, TRANSFORM, "770", ""),
@@ -255,5 +257,7 @@ def lay_out(home: Home, check: bool = False) -> dict[str, tuple[str, str, str]]:
             f"Laying out {WAREHOUSE} on HDFS: {(reason or ['no reason given'])[-1][:300]}",
             f"read {home.log('namenode')}, or run `ecom doctor`",
         )
-    rows = [line.split("\t") for line in done.stdout.splitlines() if line.startswith("/")]
+    rows = [
+        line.split("\t") for line in done.stdout.splitlines() if line.startswith("/")
+    ]
     return {path: (owner, group, mode) for path, owner, group, mode in rows}

@@ -33,7 +33,9 @@ def find_java() -> str:
     advice = "install a Java 17 runtime (Debian: openjdk-17-jre-headless), or point JAVA_HOME at one"
     if not java or not Path(java).exists():
         raise UsageError("Java 17 is needed and no `java` was found", advice)
-    said = subprocess.run([java, "-version"], capture_output=True, text=True).stderr
+    said = subprocess.run(
+        [java, "-version"], capture_output=True, text=True, check=False
+    ).stderr
     found = re.search(r'version "(\d+)', said)
     if not found or int(found.group(1)) != REQUIRED_MAJOR:
         version = found.group(1) if found else "unknown"
@@ -115,11 +117,15 @@ def _resolve(java: str, names: list[str], scratch: Path) -> None:
     command += ["-cache", str(scratch / "ivy")]
     command += ["-retrieve", "[artifact]-[revision].[ext]"]
     command += ["-settings", settings] if settings else []
-    done = subprocess.run(command, cwd=JAR_FOLDER, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=JAR_FOLDER, capture_output=True, text=True, check=False
+    )
     left = [name for name in names if not (JAR_FOLDER / name).exists()]
     shutil.rmtree(scratch / "ivy", ignore_errors=True)
     if left:
-        reason = [line for line in done.stdout.splitlines() if "ERROR" in line or "::" in line]
+        reason = [
+            line for line in done.stdout.splitlines() if "ERROR" in line or "::" in line
+        ]
         raise ServiceError(
             f"Fetching {', '.join(left)} failed: {' '.join(reason[-3:]).strip()}",
             "check the network to the Maven repository, then run again",
@@ -130,9 +136,11 @@ def _verify() -> None:
     for name, (coordinate, pinned) in pinned_jars().items():
         path = JAR_FOLDER / name
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
-                hashlib, "file_digest"
-            ) else hashlib.sha256(file.read()).hexdigest()
+            digest = (
+                hashlib.file_digest(file, "sha256").hexdigest()
+                if hasattr(hashlib, "file_digest")
+                else hashlib.sha256(file.read()).hexdigest()
+            )
         if digest != pinned:
             path.unlink()
             raise ServiceError(

@@ -50,7 +50,11 @@ class Stack:
     def services(self) -> list[ServiceBase]:
         """All five, in the order in which they depend on one another."""
         return [
-            self.postgres, self.namenode, self.datanode, self.metastore, self.thrift,
+            self.postgres,
+            self.namenode,
+            self.datanode,
+            self.metastore,
+            self.thrift,
         ]
 
     def up(self) -> None:
@@ -75,7 +79,11 @@ class Stack:
         """Stop our own processes, engine first, HDFS last; the names stopped."""
         with self._locked():
             order = [
-                self.thrift, self.metastore, self.datanode, self.namenode, self.postgres,
+                self.thrift,
+                self.metastore,
+                self.datanode,
+                self.namenode,
+                self.postgres,
             ]
             return [service.name for service in order if service.stop()]
 
@@ -89,7 +97,9 @@ class Stack:
             if process is not None:
                 state = "running" if service.healthy() else "unhealthy"
             found[service.name] = ServiceStatus(
-                state, "127.0.0.1", ports.get(service.port_name),
+                state,
+                "127.0.0.1",
+                ports.get(service.port_name),
                 process.pid if process else None,
             )
         return found

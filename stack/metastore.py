@@ -38,7 +38,7 @@ def configure(home: Home) -> None:
             "hive.server2.authentication": "NONE",
             "hive.server2.enable.doAs": "false",
             "hive.server2.logging.operation.enabled": "false",
-            "hive.exec.scratchdir": f"{hadoop.namenode_url(home)}/tmp/hive",
+            "hive.exec.scratchdir": f"{hadoop.namenode_url(home)}/tmp/hive",  # noqa: S108
         },
     )
 
@@ -104,7 +104,11 @@ class Metastore(ServiceBase):
             [
                 *self._java(),
                 "org.datanucleus.store.schema.SchemaTool",
-                "-create", "-api", "JDO", "-props", str(settings),
+                "-create",
+                "-api",
+                "JDO",
+                "-props",
+                str(settings),
                 str(folder / "package.jdo"),
             ],
             env=hadoop.java_environment(hadoop.ADMIN),

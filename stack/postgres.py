@@ -97,7 +97,11 @@ class Postgres(ServiceBase):
                 "PostgreSQL refuses to run as root and `setpriv` is missing",
                 "run ecom as a plain user, or install util-linux",
             )
-        ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+        ids = [
+            f"--reuid={account.pw_uid}",
+            f"--regid={account.pw_gid}",
+            "--clear-groups",
+        ]
         through = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
         closed = not _open_to_others(self.data.parent, binaries())
         return [setpriv, *ids, *(through if closed else []), "--"]
@@ -113,13 +117,26 @@ class Postgres(ServiceBase):
             file.flush()
             self._give_away(Path(file.name))
             command = [
-                *self._as_user(), str(binaries() / "initdb"), "-D", str(self.data),
-                "-U", SUPERUSER, "--auth=scram-sha-256", "--pwfile", file.name,
-                "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums",
+                *self._as_user(),
+                str(binaries() / "initdb"),
+                "-D",
+                str(self.data),
+                "-U",
+                SUPERUSER,
+                "--auth=scram-sha-256",
+                "--pwfile",
+                file.name,
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--data-checksums",
             ]
             done = subprocess.run(
-                command, capture_output=True, text=True, env=self._environment(),
-                cwd="/", check=False,
+                command,
+                capture_output=True,
+                text=True,
+                env=self._environment(),
+                cwd="/",
+                check=False,
             )
         if done.returncode:
             shutil.rmtree(self.data, ignore_errors=True)

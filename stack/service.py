@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
@@ -14,23 +14,11 @@ from common.progress import say
 from stack.home import Home
 from stack.process import ProcessRecord, listens, stop
 
+SAY_EVERY = 5.0
 ERROR_MARKS = ("ERROR", "FATAL", "Exception", "Error:", "error:", "denied")
 
 
-class Service(Protocol):
-    """One of the five services of a home."""
-
-    name: str
-    port_name: str
-
-    def start(self) -> None:
-        """Start the process and return when it answers."""
-
-    def healthy(self) -> bool:
-        """Whether it answers now."""
-
-
-class ServiceBase:
+class ServiceBase(ABC):
     """Shared by the services: the record of the process and waiting for it."""
 
     name = ""
@@ -53,6 +41,10 @@ class ServiceBase:
     def process(self) -> psutil.Process | None:
         """Our own running process, or None."""
         return self.record.find()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start the process and return when it answers."""
 
     def healthy(self) -> bool:
         """Our process runs and its port answers."""
@@ -81,8 +73,10 @@ class ServiceBase:
             if self.process() is None:
                 raise self.failure("ended while starting", log, log_start)
             if now - began > patience:
-                raise self.failure(f"did not answer in {patience:.0f} s", log, log_start)
-            if now - said > 5:
+                raise self.failure(
+                    f"did not answer in {patience:.0f} s", log, log_start
+                )
+            if now - said > SAY_EVERY:
                 said = now
                 say(f"  {self.name}: still starting, {now - began:.0f} s")
             time.sleep(0.1)

@@ -17,8 +17,23 @@ GATES = {
     "ruff": ["ruff", "check", "."],
     "mypy": ["mypy"],
     "imports one way": ["lint-imports", "--no-cache"],
-    "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "-q", "models", "snapshots", "analyses", "tests/dbt"],
-    "dbt parse": ["dbt", "--no-use-colors", "--warn-error", "parse", "--no-partial-parse"],
+    "sqlfluff": [
+        "sqlfluff",
+        "lint",
+        "--disable-progress-bar",
+        "-q",
+        "models",
+        "snapshots",
+        "analyses",
+        "tests/dbt",
+    ],
+    "dbt parse": [
+        "dbt",
+        "--no-use-colors",
+        "--warn-error",
+        "parse",
+        "--no-partial-parse",
+    ],
     "conventions": ["python", "-m", "pytest", "-q", "tests/conventions"],
 }
 

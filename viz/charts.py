@@ -125,7 +125,7 @@ def _fetch(settings: Settings, chart: Chart) -> tuple[pd.DataFrame, str | None]:
 def changed_at(reader: Reader, chart: Chart, prefix: str) -> str | None:
     """When readers last saw the mart change, from Iceberg's own history."""
     found = reader.rows_or_none(
-        "select max(made_current_at) as changed_at "  # noqa: S608
+        "select max(made_current_at) as changed_at "
         f"from {relation(chart.mart, prefix)}.history"
     )
     if found is None or found.empty or pd.isna(found["changed_at"].iloc[0]):

@@ -249,7 +249,7 @@ def _grid(axes: Axes, shaped: Shaped, width: float) -> None:
 
 
 def _cell(column: int, row: int, color: str) -> Any:
-    from matplotlib.patches import Rectangle  # noqa: PLC0415
+    from matplotlib.patches import Rectangle
 
     return Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, color=color, linewidth=0)
 

@@ -87,7 +87,7 @@ def read(reader: Reader, prefix: str) -> Status:
         ServiceError: the server went away.
     """
     newest = reader.rows_or_none(
-        "select max(date_day) as newest from "  # noqa: S608
+        "select max(date_day) as newest from "
         f"{prefix}marts.interaction_trend_daily where interactions > 0"
     )
     known = newest is not None and len(newest) and pd.notna(newest["newest"].iloc[0])
@@ -118,7 +118,7 @@ def _counts(reader: Reader, prefix: str) -> list[tuple[str, int]]:
 
 
 def _count(name: str, prefix: str) -> str:
-    return f"select '{name}' as relation, count(*) as row_count from {prefix}{name}"  # noqa: S608
+    return f"select '{name}' as relation, count(*) as row_count from {prefix}{name}"
 
 
 def log(reader: Reader, relation: str) -> Log | None:
@@ -133,7 +133,7 @@ def log(reader: Reader, relation: str) -> Log | None:
     newest = next((name for name in _NEWEST_BY if name in names), names[0])
     columns = ", ".join(f"`{name}`" for name in names if name not in _LEFT_OUT)
     rows = reader.rows_or_none(
-        f"select {columns} from {relation} order by `{newest}` desc limit {_KEPT}"  # noqa: S608
+        f"select {columns} from {relation} order by `{newest}` desc limit {_KEPT}"
     )
     return None if rows is None else as_log(rows)
 

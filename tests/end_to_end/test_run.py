@@ -142,10 +142,18 @@ def test_a_first_run_brings_the_source_to_the_marts(
     ecom(stack_settings, "reconcile")
 
 
-def test_a_day_of_change_reaches_the_marts(stack_settings: Settings, lake: Lake) -> None:
+def test_a_day_of_change_reaches_the_marts(
+    stack_settings: Settings, lake: Lake
+) -> None:
     ecom(stack_settings, "source", "change", "--rate", "0.02")
-    moved, gone = in_source(stack_settings, "SELECT min(customer_id), max(customer_id) FILTER (WHERE customer_id <= 700) FROM customers")[0]
-    order = in_source(stack_settings, "SELECT min(order_id) FROM orders JOIN order_items USING (order_id)")[0][0]
+    moved, gone = in_source(
+        stack_settings,
+        "SELECT min(customer_id), max(customer_id) FILTER (WHERE customer_id <= 700) FROM customers",
+    )[0]
+    order = in_source(
+        stack_settings,
+        "SELECT min(order_id) FROM orders JOIN order_items USING (order_id)",
+    )[0][0]
     late = 99_000_001
     execute(
         stack_settings,
@@ -182,7 +190,10 @@ def test_a_run_with_nothing_new_changes_nothing(
 ) -> None:
     tables = [
         *lake.tables(),
-        *(f"staging.{t}" for t in ("customers", "products", "orders", "order_items", "interactions")),
+        *(
+            f"staging.{t}"
+            for t in ("customers", "products", "orders", "order_items", "interactions")
+        ),
     ]
     before = lake.heads(tables)
     contents = {table: fingerprint(lake, table) for table in lake.tables()}
@@ -197,8 +208,16 @@ def test_a_run_with_nothing_new_changes_nothing(
 
 def fingerprint(lake: Lake, table: str) -> Rows:
     """Rows and an order-independent hash of all their columns."""
-    columns = [row[0] for row in lake.rows(f"DESCRIBE {table}") if row[0] and not row[0].startswith("#")]
-    kept = dict.fromkeys(c for c in columns if c != "built_at" and c != "invocation_id" and not c.startswith("Part "))
+    columns = [
+        row[0]
+        for row in lake.rows(f"DESCRIBE {table}")
+        if row[0] and not row[0].startswith("#")
+    ]
+    kept = dict.fromkeys(
+        c
+        for c in columns
+        if c not in ("built_at", "invocation_id") and not c.startswith("Part ")
+    )
     hashed = ", ".join(f"`{column}`" for column in kept)
     return lake.rows(
         f"SELECT count(*), sum(cast(xxhash64({hashed}) AS decimal(38,0))) FROM {table}"
@@ -208,7 +227,11 @@ def fingerprint(lake: Lake, table: str) -> Rows:
 def test_rollback_gives_back_the_previous_publish(
     stack_settings: Settings, lake: Lake
 ) -> None:
-    tables = ("core.dim_customer", "core.fct_interactions", "marts.interaction_trend_daily")
+    tables = (
+        "core.dim_customer",
+        "core.fct_interactions",
+        "marts.interaction_trend_daily",
+    )
     before = {table: fingerprint(lake, table) for table in tables}
     execute(
         stack_settings,

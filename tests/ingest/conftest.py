@@ -67,7 +67,13 @@ class Shop:
     def ingest(self, manifest: Path, *arguments: str, code: int = 0) -> Any:
         """`ecom ingest --json` as the role ingest; parsed, or its text on failure."""
         said = ecom(
-            self.settings, "ingest", "--manifest", str(manifest), "--json", *arguments, code=code
+            self.settings,
+            "ingest",
+            "--manifest",
+            str(manifest),
+            "--json",
+            *arguments,
+            code=code,
         )
         return {row["table"]: row for row in json.loads(said)} if code == 0 else said
 
@@ -91,7 +97,9 @@ def shop(running: Settings, tmp_path: Path) -> Iterator[Shop]:
     with _superuser(server) as cursor:
         cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     dsn = source_dsn(running, "ingest").rpartition("/")[0] + f"/{name}"
-    found = Shop(replace(running, source_dsn=dsn), server, name, f"staging_{number}", tmp_path)
+    found = Shop(
+        replace(running, source_dsn=dsn), server, name, f"staging_{number}", tmp_path
+    )
     found.execute(
         "GRANT USAGE ON SCHEMA public TO ecom_ingest",
         "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO ecom_ingest",

@@ -20,7 +20,9 @@ TABLE = "CREATE TABLE t (id bigint PRIMARY KEY, v text, at timestamptz DEFAULT n
 
 
 def live(shop: Shop) -> list[tuple[Any, ...]]:
-    return shop.staged("SELECT id, v FROM {s}.t WHERE _cdc_deleted_at IS NULL ORDER BY id")
+    return shop.staged(
+        "SELECT id, v FROM {s}.t WHERE _cdc_deleted_at IS NULL ORDER BY id"
+    )
 
 
 def snapshots(shop: Shop) -> int:
@@ -76,7 +78,11 @@ def test_ties_updates_deletes_returns_and_null_cursors(shop: Shop) -> None:
     assert (first["rows_inserted"], first["rows_rejected"]) == (16001, 0)
     before = snapshots(shop)
     again = shop.ingest(manifest)["t"]
-    assert (again["rows_inserted"], again["rows_updated"], again["rows_deleted"]) == (0, 0, 0)
+    assert (again["rows_inserted"], again["rows_updated"], again["rows_deleted"]) == (
+        0,
+        0,
+        0,
+    )
     assert snapshots(shop) == before
     shop.execute(
         "UPDATE t SET v = 'new', at = now() WHERE id = 1",
@@ -84,11 +90,19 @@ def test_ties_updates_deletes_returns_and_null_cursors(shop: Shop) -> None:
         f"INSERT INTO t VALUES (30000, 'old cursor', {moment})",
     )
     found = shop.ingest(manifest)["t"]
-    assert (found["rows_updated"], found["rows_deleted"], found["rows_inserted"]) == (1, 2, 1)
-    assert shop.staged("SELECT count(*) FROM {s}.t WHERE _cdc_deleted_at IS NOT NULL") == [(2,)]
+    assert (found["rows_updated"], found["rows_deleted"], found["rows_inserted"]) == (
+        1,
+        2,
+        1,
+    )
+    assert shop.staged(
+        "SELECT count(*) FROM {s}.t WHERE _cdc_deleted_at IS NOT NULL"
+    ) == [(2,)]
     shop.execute(f"INSERT INTO t VALUES (2, 'back', {moment})")
     shop.ingest(manifest)
-    assert shop.staged("SELECT v, _cdc_deleted_at FROM {s}.t WHERE id = 2") == [("back", None)]
+    assert shop.staged("SELECT v, _cdc_deleted_at FROM {s}.t WHERE id = 2") == [
+        ("back", None)
+    ]
     assert live(shop) == shop.source("SELECT id, v FROM t ORDER BY id")
     shop.reconcile(manifest)
 
@@ -119,10 +133,12 @@ def test_what_cannot_be_represented_is_rejected_and_counted(shop: Shop) -> None:
     assert shop.staged("SELECT cast(n AS string), c FROM {s}.t WHERE id = 9") == [
         ("12345678901234567890.123456789012345678", "\U0001f6d2   ")
     ]
-    assert shop.staged("SELECT cast(ts AS string), cast(d AS string) FROM {s}.t WHERE id = 1") == [
-        ("2024-03-31 01:30:00", "2024-02-29")
-    ]
-    shop.execute("UPDATE t SET n = 7, at = now() WHERE id = 2", "DELETE FROM t WHERE id = 3")
+    assert shop.staged(
+        "SELECT cast(ts AS string), cast(d AS string) FROM {s}.t WHERE id = 1"
+    ) == [("2024-03-31 01:30:00", "2024-02-29")]
+    shop.execute(
+        "UPDATE t SET n = 7, at = now() WHERE id = 2", "DELETE FROM t WHERE id = 3"
+    )
     shop.ingest(manifest)
     assert shop.staged("SELECT count(*) FROM {s}.t__rejects") == [(5,)]
     shop.reconcile(manifest)
@@ -144,7 +160,9 @@ def test_schema_changes(shop: Shop) -> None:
     notes = " ".join(shop.ingest(manifest)["t"]["notes"])
     for part in ("extra", "widened from int to bigint", "gone"):
         assert part in notes
-    assert shop.staged("SELECT n, extra FROM {s}.t WHERE id = 2") == [(5000000000, "new")]
+    assert shop.staged("SELECT n, extra FROM {s}.t WHERE id = 2") == [
+        (5000000000, "new")
+    ]
     shop.execute("ALTER TABLE t ALTER COLUMN n TYPE text")
     said = shop.ingest(manifest, code=2)
     assert "t.n was bigint" in said
@@ -182,7 +200,9 @@ def test_history_keeps_every_captured_version(shop: Shop) -> None:
 
 
 def test_reconcile_names_what_differs(shop: Shop) -> None:
-    shop.execute(TABLE, "INSERT INTO t SELECT i, 'v', '2024-01-01' FROM generate_series(1, 50) i")
+    shop.execute(
+        TABLE, "INSERT INTO t SELECT i, 'v', '2024-01-01' FROM generate_series(1, 50) i"
+    )
     manifest = shop.manifest(UPSERT)
     shop.ingest(manifest)
     shop.execute(
@@ -198,7 +218,9 @@ def test_reconcile_names_what_differs(shop: Shop) -> None:
 
 def test_what_is_refused_before_anything_moves(shop: Shop) -> None:
     shop.execute(
-        TABLE, "INSERT INTO t VALUES (1, 'a')", "CREATE TABLE loose (id int, at timestamptz)"
+        TABLE,
+        "INSERT INTO t VALUES (1, 'a')",
+        "CREATE TABLE loose (id int, at timestamptz)",
     )
     for tables, word in {
         "  - {name: nowhere, key: [id], cursor: at, mode: upsert}\n": "nowhere",
@@ -224,7 +246,9 @@ def test_a_source_that_went_back_is_refused(shop: Shop) -> None:
 
     with open_engine(connect_url(shop.settings), "test") as session:
         session.conf.set(PROPERTY_CONF, with_later)
-        session.sql(f"INSERT INTO {shop.schema}.t SELECT * FROM {shop.schema}.t WHERE id = 0").collect()
+        session.sql(
+            f"INSERT INTO {shop.schema}.t SELECT * FROM {shop.schema}.t WHERE id = 0"
+        ).collect()
         session.sql(f"UPDATE {shop.schema}.t SET v = 'a' WHERE id = 1").collect()
     said = shop.ingest(manifest, code=1)
     assert "went back in time" in said
@@ -239,10 +263,14 @@ def test_a_killed_ingest_is_made_good_by_the_next(shop: Shop) -> None:
         _kill_after(shop, manifest, delay)
     shop.ingest(manifest)
     for delay in (2.5, 4.0, 5.5):
-        shop.execute("UPDATE t SET v = v || '+', at = clock_timestamp() WHERE id % 3 = 0")
+        shop.execute(
+            "UPDATE t SET v = v || '+', at = clock_timestamp() WHERE id % 3 = 0"
+        )
         _kill_after(shop, manifest, delay)
     shop.ingest(manifest)
-    assert shop.staged("SELECT count(*), count(DISTINCT id) FROM {s}.t") == [(200000, 200000)]
+    assert shop.staged("SELECT count(*), count(DISTINCT id) FROM {s}.t") == [
+        (200000, 200000)
+    ]
     shop.reconcile(manifest)
 
 
@@ -275,7 +303,10 @@ def test_a_wrong_password_is_a_service_error_and_stays_secret(shop: Shop) -> Non
     dsn = str(shop.settings.source_dsn)
     head, _, tail = dsn.partition("@")
     secret = "s3cr3t-and-wrong"
-    wrong = {**environment(shop.settings), "ECOM_SOURCE_DSN": f"{head.rpartition(':')[0]}:{secret}@{tail}"}
+    wrong = {
+        **environment(shop.settings),
+        "ECOM_SOURCE_DSN": f"{head.rpartition(':')[0]}:{secret}@{tail}",
+    }
     done = subprocess.run(
         [str(BIN / "ecom"), "ingest", "--manifest", str(manifest)],
         env=wrong, capture_output=True, text=True, check=False,

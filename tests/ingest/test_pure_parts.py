@@ -109,7 +109,11 @@ BROKEN = {
     "unknown field": (TABLE + ", colour: red}\n", 3, "colour"),
     "no key": ("  - {name: t, cursor: at, mode: upsert}\n", 3, "key"),
     "bad mode": ("  - {name: t, key: [id], mode: sometimes}\n", 3, "sometimes"),
-    "full with cursor": ("  - {name: t, key: [id], cursor: at, mode: full}\n", 3, "cursor"),
+    "full with cursor": (
+        "  - {name: t, key: [id], cursor: at, mode: full}\n",
+        3,
+        "cursor",
+    ),
     "append without cursor": ("  - {name: t, key: [id], mode: append}\n", 3, "cursor"),
     "bad transform": (TABLE + ", partition_by: weeks(at)}\n", 3, "weeks"),
     "twice": (TABLE + "}\n" + TABLE + "}\n", 3, "twice"),

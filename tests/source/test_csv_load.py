@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """The CSV door: five files or nothing, and an answer to every broken one."""
 
 from __future__ import annotations

@@ -59,7 +59,10 @@ def test_all_five_run_on_loopback_alone(home: Settings) -> None:
     for name, pid in pids(home).items():
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         listening = [
-            c.laddr for p in family for c in p.net_connections("inet") if c.status == "LISTEN"
+            c.laddr
+            for p in family
+            for c in p.net_connections("inet")
+            if c.status == "LISTEN"
         ]
         assert listening, name
         for address in listening:
@@ -111,7 +114,9 @@ def test_doctor_finds_and_names_a_wrong_permission(home: Settings) -> None:
     assert f"chmod 775 {path}" in said
 
 
-def test_the_reader_may_read_what_is_published_and_write_nothing(home: Settings) -> None:
+def test_the_reader_may_read_what_is_published_and_write_nothing(
+    home: Settings,
+) -> None:
     from stack import hadoop
 
     def shell(user: str, *arguments: str) -> int:
@@ -178,18 +183,24 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_an_unwritable_home_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_unwritable_home_is_refused(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     blocker = tmp_path_factory.mktemp("blocked") / "file"
     blocker.write_text("not a folder", encoding="utf-8")
     said = ecom(Settings(blocker / "home", None, "local"), "up", code=3)
     assert "ECOM_HOME" in said
 
 
-def test_a_wrong_java_is_said_in_one_line(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_wrong_java_is_said_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     folder = tmp_path_factory.mktemp("java")
     (folder / "bin").mkdir()
     java = folder / "bin" / "java"
-    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n", encoding="utf-8")
+    java.write_text(
+        "#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n", encoding="utf-8"
+    )
     java.chmod(0o755)
     settings = Settings(folder / "home", None, "local")
     done = subprocess.run(

@@ -158,7 +158,9 @@ class Expected:
     def _births(self) -> dict[int, date | None]:
         result = {}
         for customer, rows in self._captured().items():
-            newest = max(self._timed(rows), key=lambda t: (t[0], t[1]["_cdc_loaded_at"]))
+            newest = max(
+                self._timed(rows), key=lambda t: (t[0], t[1]["_cdc_loaded_at"])
+            )
             result[customer] = newest[1]["birth_date"]
         return result
 
@@ -276,7 +278,9 @@ class Expected:
             ranked = enumerate(sorted(members), start=1)
             for rank, (revenue, seen, product, units) in ranked:
                 name = self.products[product]["product_name"]
-                rows.append((category, region, product, name, units, -revenue, -seen, rank))
+                rows.append(
+                    (category, region, product, name, units, -revenue, -seen, rank)
+                )
         return rows
 
     def interaction_trend(self) -> list[tuple[Any, ...]]:

@@ -217,7 +217,9 @@ def fourth(s: Staging) -> None:
     s.put("orders", when, order(14, 4, "02-22 10:00", "paid"))
     s.put("order_items", when, line(3, 12, 1, 5, "2.50"))
     s.put("products", when, product(1, "toys", "-2.50", "03-03 10:00"))
-    s.put("customers", when, customer(7, "West", "silver", "03-03 10:00", signup_at=None))
+    s.put(
+        "customers", when, customer(7, "West", "silver", "03-03 10:00", signup_at=None)
+    )
     s.delete("customers", when, 3)
     s.put("interactions", when, event(40, 3, 4, "view", "03-04 06:00"))
     s.delete("order_items", when, (17, 1))
