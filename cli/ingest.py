@@ -81,10 +81,9 @@ def reconcile(
 
 
 def _endpoints(settings: Settings) -> Any:
-    from ingest.run import Endpoints
-    from stack.endpoints import connect_url, source_dsn
+    from publish.run import ingest_endpoints
 
-    return Endpoints(source_dsn(settings, "ingest"), connect_url(settings))
+    return ingest_endpoints(settings)
 
 
 def print_results(results: list[Any]) -> None:

@@ -6,8 +6,10 @@ import logging
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,8 +26,14 @@ PROPERTY_CONF = f"spark.sql.iceberg.snapshot-property.{PROPERTY}"
 
 
 @contextmanager
-def open_engine(url: str, what: str) -> Iterator[Any]:
+def open_engine(url: str, what: str, ledger: Path | None = None) -> Iterator[Any]:
     """A Spark Connect session of its own; says how far the work for `what` is.
+
+    Args:
+        url: a Spark Connect URL.
+        what: named in the progress lines.
+        ledger: folder in which a file stands for each open session, so that the
+            next run can end what a killed one left running on the server.
 
     Raises:
         ServiceError: the engine does not answer.
@@ -37,8 +45,13 @@ def open_engine(url: str, what: str) -> Iterator[Any]:
     # The client logs a server's whole stack trace; our errors quote its first line.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     logging.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL)
+    session_id = str(uuid.uuid4())
+    entry = ledger / session_id if ledger else None
+    if entry:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        entry.touch()
     try:
-        session = SparkSession.builder.remote(url).create()
+        session = SparkSession.builder.remote(_with_session(url, session_id)).create()
         session.conf.set("spark.sql.session.timeZone", "UTC")
     except (PySparkException, OSError) as error:
         raise ServiceError(
@@ -51,6 +64,34 @@ def open_engine(url: str, what: str) -> Iterator[Any]:
         # An interrupted client must not leave its statement running.
         session.interruptAll()
         session.stop()
+        if entry:
+            entry.unlink(missing_ok=True)
+
+
+def end_leftovers(url: str, ledger: Path) -> None:
+    """End what killed runs left running on the server.
+
+    Spark goes on with a statement whose client has died; its late commit would
+    double what the next run lands. The caller holds the target's lock.
+    """
+    from pyspark.errors import PySparkException
+    from pyspark.sql.connect.session import SparkSession
+
+    for entry in sorted(ledger.iterdir()) if ledger.is_dir() else []:
+        try:
+            session = SparkSession.builder.remote(
+                _with_session(url, entry.name)
+            ).create()
+            session.interruptAll()
+            session.stop()
+        except PySparkException:
+            # The server has forgotten the session, and its statements with it.
+            pass
+        entry.unlink(missing_ok=True)
+
+
+def _with_session(url: str, session_id: str) -> str:
+    return f"{url.rstrip('/')}/;session_id={session_id}"
 
 
 def _check_listening(url: str) -> None:

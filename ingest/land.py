@@ -144,7 +144,7 @@ class Lander:
                 self._evolve_one(relation)
 
     def _evolve_one(self, relation: str) -> None:
-        present = {name: kind for name, kind in self.session.table(relation).dtypes}
+        present = dict(self.session.table(relation).dtypes)
         for name, kind in self.types:
             old = present.get(name)
             if old is None:

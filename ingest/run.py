@@ -15,7 +15,7 @@ from common.errors import DataError, EcomError
 from common.progress import say
 from ingest import statements as st
 from ingest.bounds import Horizon, Watermark, next_lower, went_back
-from ingest.engine import open_engine, read_watermarks
+from ingest.engine import end_leftovers, open_engine, read_watermarks
 from ingest.land import Lander, TablePlan, TableResult, split_for
 from ingest.manifest import Manifest, TableSpec
 from ingest.postgres import JdbcAddress, SourceSession, jdbc_address, open_source
@@ -35,10 +35,17 @@ RUNS_COLUMNS = [
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where a run reads and writes; the DSN holds a password."""
+    """Where a run reads and writes; the DSN holds a password.
+
+    Attributes:
+        source_dsn: a `postgresql://` URL.
+        engine_url: a Spark Connect URL.
+        ledger: folder of the sessions open on the engine.
+    """
 
     source_dsn: str
     engine_url: str
+    ledger: Path
 
 
 def ingest(
@@ -63,11 +70,12 @@ def ingest(
         open_source(endpoints.source_dsn, target) as source,
         open_engine(endpoints.engine_url, "plan") as session,
     ):
+        end_leftovers(endpoints.engine_url, endpoints.ledger)
         plans = make_plans(
             source, session, manifest, manifest.select(list(names)), full
         )
         _make_namespaces(session, manifest.target_schema)
-        results = _land_all(endpoints.engine_url, source, address, manifest, plans)
+        results = _land_all(endpoints, source, address, manifest, plans)
         _record(session, plans, results)
         failed = [r for r in results if isinstance(r, _Failure)]
         if failed:
@@ -187,7 +195,7 @@ class _Failure:
 
 
 def _land_all(
-    engine_url: str,
+    endpoints: Endpoints,
     source: SourceSession,
     address: JdbcAddress,
     manifest: Manifest,
@@ -203,7 +211,7 @@ def _land_all(
         )
         say(f"Ingesting {name}: {how}")
         try:
-            with open_engine(engine_url, name) as session:
+            with open_engine(endpoints.engine_url, name, endpoints.ledger) as session:
                 return Lander(
                     session, source, address, manifest.source_schema, plan
                 ).land()

@@ -205,10 +205,21 @@ def _discard_branches(settings: Settings, lake: Lake) -> None:
     lake.each(stale)
 
 
+def ingest_endpoints(settings: Settings) -> Any:
+    """Where ingest reads and writes (`ingest.run.Endpoints`)."""
+    from ingest.run import Endpoints
+
+    return Endpoints(
+        source_dsn(settings, "ingest"),
+        connect_url(settings),
+        settings.home / "run" / "ingest_sessions",
+    )
+
+
 def _ingest(settings: Settings, report: RunReport) -> None:
     from ingest import manifest, run
 
-    endpoints = run.Endpoints(source_dsn(settings, "ingest"), connect_url(settings))
+    endpoints = ingest_endpoints(settings)
     for result in run.ingest(endpoints, manifest.load(run.DEFAULT_MANIFEST), []):
         report.rows_ingested += result.rows_inserted + result.rows_updated
         report.rows_rejected += result.rows_rejected
@@ -222,7 +233,7 @@ def _ingest(settings: Settings, report: RunReport) -> None:
 def _reconcile(settings: Settings) -> None:
     from ingest import manifest, reconcile, run
 
-    endpoints = run.Endpoints(source_dsn(settings, "ingest"), connect_url(settings))
+    endpoints = ingest_endpoints(settings)
     found = reconcile.reconcile(endpoints, manifest.load(run.DEFAULT_MANIFEST), [])
     for one in found:
         say(f"  {one.describe()}")

@@ -20,7 +20,9 @@ from source.people import People, moment, scattered_ranks, zipf_weights
 from source.scripts import (
     BUY,
     NO_SLOT,
+    REVIEW,
     SEARCH,
+    VIEW,
     Scripts,
     browsing,
     buying,
@@ -214,7 +216,9 @@ class Historian:
         scripts, offset = _both_kinds()
         place = scripts.first[found.script + offset * found.buys][owner] + position
         again = (bits(event, 0, 12) % story.DOUBLE_SENT == 0) & (position > 0)
-        again &= (scripts.kind[place] != BUY) & (scripts.kind[place - again] != BUY)
+        # A copy overwrites its successor, which no later event may rest on.
+        again &= ~np.isin(scripts.kind[place], (VIEW, REVIEW, BUY))
+        again &= scripts.kind[place - again] != BUY
         place = place - again
         # A copy takes its original's chance, so that only the id differs.
         event = np.where(again, np.roll(event, 1), event)

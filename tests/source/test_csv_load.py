@@ -106,7 +106,7 @@ def test_accepted(name: str, shop: Settings, feed: Feed, counts: Counts) -> None
 
 
 # name: table, file, and the reject expected: line, column, value, part of the reason.
-REJECTED = {
+REJECTED: dict[str, tuple[str, Any, tuple[int, str, str, str]]] = {
     "31 February": ("orders", f"{O_HEAD}1,1,2023-02-31T00:00:00Z,paid,{T}\n", (2, "ordered_at", "2023-02-31T00:00:00Z", "no such time")),
     "naive time": ("orders", f"{O_HEAD}1,1,2023-02-01T00:00:00,paid,{T}\n", (2, "ordered_at", "2023-02-01T00:00:00", "without offset")),
     "slashed time": ("orders", f"{O_HEAD}1,1,01/02/2023 10:00,paid,{T}\n", (2, "ordered_at", "01/02/2023 10:00", "not declared")),
