@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import ingest, publish, source, stack, viz
+from cli import bench, ingest, publish, source, stack, viz
 from common.errors import EcomError
 from common.progress import console, say
 
@@ -37,6 +37,7 @@ source.register(app)
 ingest.register(app)
 publish.register(app)
 viz.register(app)
+bench.register(app)
 
 
 def main() -> None:

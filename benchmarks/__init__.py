@@ -1,0 +1,1 @@
+"""What `ecom bench` runs. Figures are ratios within one run: machines differ."""
