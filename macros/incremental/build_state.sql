@@ -212,9 +212,13 @@
 {% endmacro %}
 
 
-{# The branch this session writes to, or an empty string. #}
+{#
+    The branch this session writes to, or an empty string. Asked of the session:
+    `target` does not show `server_side_parameters`.
+#}
 {% macro audit_branch() %}
-    {% do return((target.get('server_side_parameters') or {}).get('set:spark.wap.branch', '')) %}
+    {% set value = run_query('set spark.wap.branch').rows[0][1] %}
+    {% do return('' if value == '<undefined>' else value) %}
 {% endmacro %}
 
 

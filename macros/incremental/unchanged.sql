@@ -32,6 +32,7 @@
 {# Relation name -> id of its current snapshot, of every table there is. #}
 {% macro table_versions() %}
     {% set queries = [] %}
+    {% set branch = audit_branch() %}
     {% set nodes = (graph.sources.values() | list) + (graph.nodes.values()
         | selectattr('resource_type', 'in', ['model', 'snapshot'])
         | rejectattr('config.materialized', 'equalto', 'view') | list) %}
@@ -39,7 +40,7 @@
         {% set relation = adapter.get_relation(none, node.schema, node.identifier or node.alias) %}
         {% if relation %}
             {% do queries.append("select '" ~ node.relation_name ~ "' as relation, name, snapshot_id from "
-                ~ relation ~ ".refs where name in ('main', '" ~ audit_branch() ~ "')") %}
+                ~ relation ~ ".refs where name in ('main', '" ~ branch ~ "')") %}
         {% endif %}
     {% endfor %}
     {% set versions = {} %}
