@@ -196,7 +196,9 @@ def test_a_run_with_nothing_new_changes_nothing(
         ),
     ]
     before = lake.heads(tables)
-    contents = {table: fingerprint(lake, table) for table in lake.tables()}
+    # The build's own bookkeeping is no data: a reader has nothing to see in it.
+    seen = [table for table in lake.tables() if table != "core.build_state"]
+    contents = {table: fingerprint(lake, table) for table in seen}
     ecom(stack_settings, "run")
     assert_all_agree(stack_settings, lake)
     assert {table: fingerprint(lake, table) for table in contents} == contents
