@@ -7,9 +7,7 @@ from typing import Any
 
 import pandas as pd
 from pyhive import exc, hive
-from thrift.transport.TTransport import (  # type: ignore[import-untyped]
-    TTransportException,
-)
+from thrift.transport.TTransport import TTransportException
 
 from common.errors import DataError, ServiceError
 from common.settings import Settings
