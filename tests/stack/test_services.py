@@ -145,7 +145,9 @@ def test_secrets_are_in_no_log_and_no_command_line(home: Settings) -> None:
         log.read_text(encoding="utf-8", errors="replace")
         for log in (home.home / "logs").iterdir()
     )
-    lines = " ".join(" ".join(p.cmdline()) for p in psutil.process_iter())
+    lines = " ".join(
+        " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])
+    )
     for secret in secrets.values():
         assert secret not in logs
         assert secret not in lines
