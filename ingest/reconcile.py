@@ -18,11 +18,11 @@ from common.errors import UsageError
 from common.progress import say
 from ingest import statements as st
 from ingest.bounds import Watermark
-from ingest.engine import open_engine, read_watermarks
+from ingest.engine import open_engine
 from ingest.land import LIVE
 from ingest.manifest import Manifest, TableSpec
 from ingest.postgres import SourceSession, open_source
-from ingest.run import OPS, Endpoints, relation
+from ingest.run import OPS, Endpoints, known_watermarks, relation
 from ingest.types import Mapping, map_column, quote
 
 BUCKETS = 1024
@@ -104,18 +104,7 @@ def reconcile(
 def _watermarks(
     session: Any, manifest: Manifest, specs: Sequence[TableSpec]
 ) -> dict[str, Watermark]:
-    present = set()
-    if session.catalog.databaseExists(manifest.target_schema):
-        rows = session.sql(
-            f"SHOW TABLES IN {st.tick(manifest.target_schema)}"
-        ).collect()
-        present = {row.tableName.lower() for row in rows}
-    known = {
-        s.name: relation(manifest.target_schema, s.target)
-        for s in specs
-        if s.target.lower() in present
-    }
-    marks = read_watermarks(session, known)
+    marks = known_watermarks(session, manifest.target_schema, specs)
     for spec in specs:
         if spec.name not in marks:
             raise UsageError(

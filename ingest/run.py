@@ -92,7 +92,7 @@ def make_plans(
 ) -> list[TablePlan]:
     """What a run would do; reads catalogues only, moves nothing."""
     tables = {s.name: source.describe(manifest.source_schema, s) for s in specs}
-    marks = _known_watermarks(session, manifest.target_schema, specs)
+    marks = known_watermarks(session, manifest.target_schema, specs)
     horizon = source.horizon()
     _warn(horizon, specs)
     batch = f"{horizon.asked_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
@@ -143,9 +143,10 @@ def relation(schema: str, table: str) -> str:
     return f"{st.tick(schema)}.{st.tick(table)}"
 
 
-def _known_watermarks(
+def known_watermarks(
     session: Any, schema: str, specs: Sequence[TableSpec]
 ) -> dict[str, Watermark]:
+    """Watermarks of the tables that have been landed, by source table name."""
     if not session.catalog.databaseExists(schema):
         return {}
     rows = session.sql(f"SHOW TABLES IN {st.tick(schema)}").collect()
