@@ -172,6 +172,8 @@ def test_down_leaves_no_process_and_no_socket(home: Settings) -> None:
 def test_a_taken_port_is_named(home: Settings) -> None:
     ecom(home, "down")
     with socket.socket() as squatter:
+        # The clients of the server that just stopped may still linger on its port.
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind(("127.0.0.1", Home(home.home).ports()["postgres"]))
         squatter.listen()
         said = ecom(home, "up", code=3)
