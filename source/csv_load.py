@@ -7,14 +7,11 @@ temporary table, where the rows at fault can be named by line.
 
 from __future__ import annotations
 
-import csv
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import psycopg2
@@ -28,14 +25,13 @@ from source.arrow import ArrowArray, array, nulls
 from source.bulk import ahead, copy_batches
 from source.csv_formats import PLAIN, Formats, read_formats
 from source.csv_records import CsvFile, Records, Reject, shown
+from source.csv_rejects import DOING, RejectLog
 from source.csv_values import Values, convert, now_micros, reason
 from source.database import Cursor, transaction
 from source.schema import PUBLIC, lock_shop
 from source.tables import TABLES, Table
 
-DOING = "Loading the CSV files"
 LINE = "ecom_line"
-SHOWN = 10
 WAITING = "ecom_waiting"
 
 
@@ -46,70 +42,6 @@ class Loaded:
     rows: dict[str, int]
     rejected: dict[str, int]
     seconds: float
-
-
-class RejectLog:
-    """Collects rejected rows: all of them in a file, or the first ten.
-
-    Args:
-        path: the file to write, or None to refuse every reject.
-    """
-
-    HEADER = ("file", "line", "column", "value", "reason")
-
-    def __init__(self, path: Path | None) -> None:
-        self.path, self.counts = path, Counter[str]()
-        self.first: list[Reject] = []
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}") if path else None
-        self._file: TextIO | None = None
-        if self._partial is not None:
-            try:
-                self._file = self._partial.open("w", encoding="utf-8", newline="")
-            except OSError as error:
-                raise UsageError(
-                    f"Opening {path} for the rejected rows: {error.strerror}",
-                    "name a file in a folder that exists and can be written",
-                ) from None
-            csv.writer(self._file).writerow(self.HEADER)
-
-    @property
-    def accepts(self) -> bool:
-        """Whether rows may be rejected."""
-        return self._file is not None
-
-    def mark(self) -> tuple[Counter[str], int, list[Reject]]:
-        """Where the log is, to come back to."""
-        place = self._file.tell() if self._file else 0
-        return Counter(self.counts), place, list(self.first)
-
-    def back_to(self, mark: tuple[Counter[str], int, list[Reject]]) -> None:
-        """Forget what came after the mark."""
-        self.counts, place, self.first = mark
-        if self._file:
-            self._file.seek(place)
-            self._file.truncate()
-
-    def add(self, table: Table, reject: Reject) -> None:
-        """Note one rejected row."""
-        self.counts[table.name] += 1
-        if len(self.first) < SHOWN:
-            self.first.append(reject)
-        if self._file:
-            csv.writer(self._file).writerow(
-                (reject.file, reject.line, reject.column, reject.value, reject.reason)
-            )
-
-    def keep(self) -> None:
-        """Put the file in its place."""
-        if self._file and self._partial and self.path:
-            self._file.close()
-            self._partial.replace(self.path)
-
-    def drop(self) -> None:
-        """Remove what was written."""
-        if self._file and self._partial:
-            self._file.close()
-            self._partial.unlink(missing_ok=True)
 
 
 @dataclass
@@ -306,7 +238,7 @@ def load_folder(
                 rows[table.name] = _load(cursor, one)
                 if one.is_behind and not restamp:
                     behind.append(table.name)
-            _refuse_rejects(log)
+            log.refuse()
         log.keep()
         _warn(behind)
     except BaseException:
@@ -314,25 +246,6 @@ def load_folder(
         raise
     rejected = {table.name: log.counts[table.name] for table in TABLES}
     return Loaded(rows, rejected, time.monotonic() - began)
-
-
-def _refuse_rejects(log: RejectLog) -> None:
-    if log.accepts or not log.counts:
-        return
-    lines = [
-        f"  {one.file}:{one.line}"
-        + (f" {one.column} {one.value!r}" if one.column else f" {one.value!r}")
-        + f": {one.reason}"
-        for one in log.first
-    ]
-    total = sum(log.counts.values())
-    head = "the first ten of them:" if total > SHOWN else "namely:"
-    raise DataError(
-        f"{DOING}: {total:,} rows are refused so far, nothing is loaded; {head}\n"
-        + "\n".join(lines),
-        "correct the files, declare formats in formats.yml, or load the rest with "
-        "`--rejects FILE`",
-    )
 
 
 def _load(cursor: Cursor, file: _File) -> int:
