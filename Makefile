@@ -10,6 +10,11 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 \
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes \
     --python $(BIN)/python
 
+# Says every two seconds that a long step goes on: in place on a terminal, else a line.
+TICK := if [ -t 2 ]; then end='\r'; else end='\n'; fi; \
+    ( while sleep 2; do printf "  still at it, %d s$$end" $$SECONDS >&2; done ) & \
+    trap "kill $$! 2>/dev/null" EXIT;
+
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export DO_NOT_TRACK := 1
 
@@ -39,19 +44,19 @@ help:
 .venv/.base: requirements/bootstrap.lock
 	@test -n "$(PYTHON)" || { echo "ecom needs Python 3.10, 3.11 or 3.12 with venv: install one, or say PYTHON=/path/to/python" >&2; exit 2; }
 	@echo "Making the Python environment .venv with $(PYTHON)"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	@$(TICK) $(PYTHON) -m venv .venv
+	@$(TICK) $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --require-hashes -r requirements/bootstrap.lock
 	@touch $@
 
 .venv/.run: .venv/.base requirements/run.lock pyproject.toml
 	@echo "Installing the locked packages (about 600 MB the first time)"
-	@$(INSTALL) -r requirements/run.lock
+	@$(TICK) $(INSTALL) -r requirements/run.lock
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation \
 	    --python $(BIN)/python --editable .
 	@touch $@
 
 .venv/.dev: .venv/.run requirements/dev.lock
 	@echo "Installing the locked test packages"
-	@$(INSTALL) -r requirements/dev.lock
+	@$(TICK) $(INSTALL) -r requirements/dev.lock
 	@touch $@
