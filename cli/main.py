@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, ingest, publish, source, stack, viz
+from cli import bench, ingest, maintain, publish, source, stack, viz
+from cli.output import print_json
 from common.errors import EcomError
 from common.progress import console, say
 
 app = typer.Typer(
     name="ecom",
-    help="Takes a shop's data from PostgreSQL to a tested star schema and charts.",
+    help="Takes a shop's data from PostgreSQL to a tested star schema and charts.\n\n"
+    "Example: ecom up, then ecom source sample, then ecom run",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -36,6 +38,7 @@ stack.register(app)
 source.register(app)
 ingest.register(app)
 publish.register(app)
+maintain.register(app)
 viz.register(app)
 bench.register(app)
 
@@ -48,6 +51,7 @@ def main() -> None:
         if os.environ.get("ECOM_DEBUG"):
             console.print_exception()
         say(f"Error: {error}")
+        _print_error(str(error.args[0]), error.fix, error.exit_code)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         say("Interrupted.")
@@ -58,8 +62,16 @@ def main() -> None:
         if os.environ.get("ECOM_DEBUG"):
             raise
         say(f"Error: unexpected {type(error).__name__}: {error}")
-        say("  Next: run again as `ecom --debug ...` and report what it shows.")
+        fix = "run again as `ecom --debug ...` and report what it shows"
+        say(f"  Next: {fix}.")
+        _print_error(f"unexpected {type(error).__name__}: {error}", fix, 1)
         sys.exit(1)
+
+
+def _print_error(message: str, fix: str, exit_code: int) -> None:
+    """Where a document was asked for, stdout gets one also when the command fails."""
+    if "--json" in sys.argv:
+        print_json({"error": message, "fix": fix, "exit_code": exit_code})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from common.settings import Settings
 
 group = typer.Typer(
     name="source",
-    help="Makes and fills the shop in the source database.",
+    help="Makes and fills the shop in the source database.\n\n"
+    "Example: ecom source sample",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extensions import connection as Connection  # noqa: N812
 
-from common.errors import BusyError, ServiceError, UsageError
+from common.database import Connection, check_address, connect
+from common.errors import BusyError, UsageError
 from common.progress import say
 from ingest.bounds import Horizon
 from ingest.manifest import TableSpec
@@ -76,12 +76,8 @@ class JdbcAddress:
 
 def jdbc_address(dsn: str) -> JdbcAddress:
     """The JDBC form of a `postgresql://` URL, its query options kept."""
+    check_address(dsn)
     parts = urlsplit(dsn)
-    if parts.scheme not in ("postgresql", "postgres") or not parts.hostname:
-        raise UsageError(
-            "ECOM_SOURCE_DSN is not a postgresql:// URL with a host",
-            "write postgresql://user:password@host:5432/database",
-        )
     # Binary from the first row halves the read (design trap 9).
     options = [
         "prepareThreshold=-1",
@@ -90,7 +86,8 @@ def jdbc_address(dsn: str) -> JdbcAddress:
     ]
     options += [f"options=-c%20statement_timeout%3D{STATEMENT_TIMEOUT_MS}"]
     options += [parts.query] if parts.query else []
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    name = str(parts.hostname)
+    host = f"[{name}]" if ":" in name else name
     return JdbcAddress(
         f"jdbc:postgresql://{host}:{parts.port or 5432}{parts.path}?{'&'.join(options)}",
         unquote(parts.username or ""),
@@ -234,23 +231,12 @@ def open_source(dsn: str, target: str) -> Iterator[SourceSession]:
         ServiceError: the source does not answer or refuses the login.
         BusyError: another ingest into the same target is under way.
     """
-    jdbc_address(dsn)
-    try:
-        connection = psycopg2.connect(
-            dsn,
-            connect_timeout=10,
-            application_name=APPLICATION,
-            options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
-            "-c default_transaction_read_only=on -c timezone=UTC",
-        )
-    except psycopg2.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1]
-        where = urlsplit(dsn)
-        raise ServiceError(
-            f"Connecting to the source {where.hostname}:{where.port or 5432}{where.path}"
-            f" as {where.username}: {reason}",
-            "start it (`ecom up`), or correct ECOM_SOURCE_DSN",
-        ) from None
+    connection = connect(
+        dsn,
+        APPLICATION,
+        f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
+        "-c default_transaction_read_only=on -c timezone=UTC",
+    )
     connection.autocommit = True
     try:
         _take_lock(connection, target)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from psycopg2 import sql
 
+from common.database import Connection
 from common.errors import UsageError
 from common.progress import task
 from common.settings import Settings
@@ -22,7 +23,7 @@ from source import goods, people, story
 from source.arrow import ArrowArray
 from source.bulk import copy_batches
 from source.chance import Array
-from source.database import Connection, Cursor, transaction
+from source.database import Cursor, transaction
 from source.goods import Goods
 from source.people import UNBORN, People
 from source.schema import PUBLIC, lock_shop

@@ -8,24 +8,14 @@ from typing import TypeAlias
 
 import psycopg2
 from psycopg2 import extensions
-from psycopg2.extensions import parse_dsn
 
-from common.errors import DataError, EcomError, ServiceError, UsageError
+from common import database
+from common.database import Connection
+from common.errors import DataError, ServiceError, UsageError
 from common.settings import Settings
 from stack.endpoints import source_dsn
 
-Connection: TypeAlias = extensions.connection
 Cursor: TypeAlias = extensions.cursor
-
-
-def place(dsn: str) -> str:
-    """`host:port/database` of a DSN: what a message may show of it."""
-    try:
-        parts = parse_dsn(dsn)
-    except psycopg2.ProgrammingError:
-        return "the address in ECOM_SOURCE_DSN"
-    host, port = parts.get("host", "localhost"), parts.get("port", "5432")
-    return f"{host}:{port}/{parts.get('dbname', '')}"
 
 
 def connect(settings: Settings) -> Connection:
@@ -35,33 +25,11 @@ def connect(settings: Settings) -> Connection:
         ServiceError: the database is not reachable.
         UsageError: the address or the credentials are wrong.
     """
-    dsn = source_dsn(settings, "owner")
-    try:
-        return psycopg2.connect(
-            dsn,
-            connect_timeout=10,
-            application_name="ecom source",
-            options="-c timezone=UTC -c client_encoding=UTF8",
-        )
-    except psycopg2.OperationalError as error:
-        raise _unreachable(dsn, error) from None
-    except psycopg2.ProgrammingError:
-        raise UsageError(
-            "Connecting to the source: ECOM_SOURCE_DSN is not a PostgreSQL address",
-            "set it as postgresql://user:password@host:5432/database",
-        ) from None
-
-
-def _unreachable(dsn: str, error: psycopg2.OperationalError) -> EcomError:
-    said = str(error).strip().splitlines()
-    reason = said[-1] if said else "no reason given"
-    doing = f"Connecting to the source at {place(dsn)}: {reason}"
-    marks = ("authentication", "not exist", "role", "invalid", "could not translate")
-    if any(mark in reason for mark in marks):
-        return UsageError(
-            doing, "correct user, password or database in ECOM_SOURCE_DSN"
-        )
-    return ServiceError(doing, "start it (`ecom up` for the embedded one), then retry")
+    return database.connect(
+        source_dsn(settings, "owner"),
+        "ecom source",
+        "-c timezone=UTC -c client_encoding=UTF8",
+    )
 
 
 @contextmanager
