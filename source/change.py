@@ -49,6 +49,9 @@ GONE_CUSTOMERS, GONE_PRODUCTS, GONE_ORDERS = 0.05, 0.03, 0.05
 LATE_EVENTS, LATE_DAYS = 0.05, 10
 # A day changes at least one row of a table that has this many.
 SMALLEST_LOT = 100
+# A real shop's table may hold anything; what lies outside is left out of the story.
+SANE_TIME = "BETWEEN timestamptz '1900-01-01Z' AND timestamptz '2199-12-31Z'"
+LARGEST_ID = 2**62
 MILLION = 1_000_000
 
 
@@ -89,8 +92,9 @@ def change(settings: Settings, day: dt.date | None, rate: float, seed: int) -> D
 
 def _next_day(cursor: Cursor) -> dt.date:
     cursor.execute(
-        "SELECT (greatest((SELECT max(occurred_at) FROM public.interactions),"
-        " (SELECT max(ordered_at) FROM public.orders)) AT TIME ZONE 'UTC')::date"
+        "SELECT (greatest((SELECT max(occurred_at) FROM public.interactions"
+        f" WHERE occurred_at {SANE_TIME}), (SELECT max(ordered_at) FROM public.orders"
+        f" WHERE ordered_at {SANE_TIME})) AT TIME ZONE 'UTC')::date"
     )
     row = cursor.fetchone()
     last = row[0] if row and row[0] else LAST_DAY
@@ -259,9 +263,9 @@ class _Change:
         return max(round(total * self.rate * share), least)
 
     def _next_id(self, table: Table, *others: Table) -> int:
+        statement = f"SELECT max({{0}}) FROM {{1}} WHERE {{0}} < {LARGEST_ID}"
         return 1 + max(
-            self._number("SELECT max({}) FROM {}", one, table.key[0])
-            for one in (table, *others)
+            self._number(statement, one, table.key[0]) for one in (table, *others)
         )
 
     def _add(self, what: str, table: Table, batches: Iterable[pa.RecordBatch]) -> None:
@@ -385,9 +389,10 @@ def _people(connection: Connection, day: dt.date) -> People:
     for rows in _column_batches(
         connection,
         "ecom_people",
-        "SELECT customer_id, region, loyalty_tier, birth_date - date '1970-01-01', "
-        "extract(epoch FROM signup_at)::bigint FROM public.customers "
-        "ORDER BY customer_id",
+        "SELECT customer_id, region, loyalty_tier, "
+        "CASE WHEN isfinite(birth_date) THEN birth_date - date '1970-01-01' END, "
+        f"CASE WHEN signup_at {SANE_TIME} THEN extract(epoch FROM signup_at)::bigint END "
+        f"FROM public.customers WHERE customer_id < {LARGEST_ID} ORDER BY customer_id",
     ):
         parts.append(
             np.array(
@@ -421,8 +426,9 @@ def _goods(connection: Connection) -> Goods:
     for rows in _column_batches(
         connection,
         "ecom_goods",
-        "SELECT product_id, category, coalesce(round(price * 100), 0)::bigint "
-        "FROM public.products ORDER BY product_id",
+        "SELECT product_id, category, CASE WHEN price BETWEEN 0 AND 9999999999.99 "
+        "THEN round(price * 100)::bigint ELSE 0 END "
+        f"FROM public.products WHERE product_id < {LARGEST_ID} ORDER BY product_id",
     ):
         parts.append(
             np.array(

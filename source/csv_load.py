@@ -274,7 +274,8 @@ def _stream(cursor: Cursor, target: sql.Identifier, file: _File) -> None:
 def _newest(cursor: Cursor, table: Table) -> int | None:
     cursor.execute(
         sql.SQL(
-            "SELECT (extract(epoch FROM max({})) * 1000000)::bigint FROM {}"
+            "SELECT (extract(epoch FROM max({0})) * 1000000)::bigint FROM {1} "
+            "WHERE isfinite({0})"
         ).format(sql.Identifier(table.cursor), sql.Identifier(PUBLIC, table.name))
     )
     row = cursor.fetchone()

@@ -177,3 +177,27 @@ def test_a_foreign_shop_can_change(shop: Settings, feed: Any, query: Query) -> N
 def test_before_init_the_fix_is_named(settings: Settings) -> None:
     with pytest.raises(UsageError, match="ecom source init"):
         change(settings, None, 0.01, 1)
+
+
+def test_a_shop_that_holds_anything_lives_on(lived: Settings, query: Query) -> None:
+    """Infinities, NaN and the largest ids are no reason to stop a day."""
+    query(
+        "INSERT INTO interactions VALUES (9223372036854775807, 9223372036854775807, "
+        "NULL, 'view', 'infinity', gen_random_uuid(), 'mobile', now()), "
+        "(-5, 1, 2, 'view', '-infinity', gen_random_uuid(), 'mobile', now()), "
+        "(-6, 1, 2, 'view', '12000-01-01Z', gen_random_uuid(), 'mobile', now())"
+    )
+    query(
+        "INSERT INTO customers VALUES (9223372036854775807, NULL, NULL, 'infinity', "
+        "NULL, NULL, 'infinity', now()), (-7, 'A', 'b', '-infinity', 'Mars', 'tin', "
+        "'-infinity', now())"
+    )
+    query(
+        "INSERT INTO products VALUES (9223372036854775807, NULL, NULL, 'NaN', now()), "
+        "(-8, 'A', 'B', -3, now())"
+    )
+    for day in (NEXT, NEXT + dt.timedelta(days=1)):
+        done = change(lived, None, 0.05, 1)
+        assert done.day == day
+        assert done.counts["interactions added"] > 0
+        assert done.counts["customers added"] > 0

@@ -336,6 +336,13 @@ def test_a_late_feed_is_restamped_on_request(
     ) == [(True,)]
 
 
+def test_a_shop_with_endless_times_takes_a_feed(
+    shop: Settings, feed: Feed, query: Query
+) -> None:
+    query("INSERT INTO products VALUES (77, 'A', 'B', 1, 'infinity')")
+    assert load_folder(shop, feed()).rows == ALL
+
+
 def test_the_last_file_failing_takes_the_first_back(
     shop: Settings, feed: Feed, counts: Counts
 ) -> None:
