@@ -93,10 +93,11 @@ def _generator(settings: Settings, size: Size, folder: Path) -> dict[str, Any]:
     bare = _timed(lambda: _copy_files(settings, files, "binary"))
     for file_path in files.values():
         file_path.unlink()
+    _empty(settings)
     say("ecom source generate")
     ours, memory = _command(
         settings, "generate", "--customers", size.customers, "--products", size.products,
-        "--interactions", size.interactions, "--orders", size.orders, "--replace",
+        "--interactions", size.interactions, "--orders", size.orders,
     )  # fmt: skip
     return {
         "bare_copy_seconds": round(bare, 2),
@@ -168,10 +169,22 @@ def _command(settings: Settings, *arguments: object) -> tuple[float, float]:
         env={**os.environ, "ECOM_SOURCE_DSN": str(settings.source_dsn)},
         stdout=subprocess.DEVNULL,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    memory = 0.0
+    while process.poll() is None:
+        memory = _peak_mib(process.pid) or memory
+        time.sleep(0.1)
     if process.returncode:
         raise RuntimeError(
             f"ecom source {arguments[0]} ended with {process.returncode}"
         )
-    return time.monotonic() - began, usage.ru_maxrss / 1024
+    return time.monotonic() - began, memory
+
+
+def _peak_mib(pid: int) -> float:
+    """The most memory a process has had; its parent's share in `ru_maxrss` left out."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(found[0]) / 1024 if found else 0.0
