@@ -228,7 +228,8 @@ def open_source(dsn: str, target: str) -> Iterator[SourceSession]:
     The lock is PostgreSQL's own, so a dead owner's is gone with its connection.
 
     Raises:
-        ServiceError: the source does not answer or refuses the login.
+        ServiceError: the source does not answer.
+        UsageError: it refuses the address, user, password or database.
         BusyError: another ingest into the same target is under way.
     """
     connection = connect(
