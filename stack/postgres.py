@@ -8,8 +8,10 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
+import psutil
 import psycopg2
 from psycopg2 import sql
 
@@ -20,6 +22,8 @@ from stack.service import ServiceBase, log_size
 
 SUPERUSER = "postgres"
 UNPRIVILEGED = "nobody"
+KILLED_PATIENCE = 10
+LINGERING = ("shared memory block", "postmaster.pid")
 ROLES = {
     "shop": "LOGIN",
     "ecom_ingest": "LOGIN IN ROLE pg_read_all_stats",
@@ -53,11 +57,21 @@ class Postgres(ServiceBase):
         self._configure()
         before = log_size(self.home.log(self.name))
         command = [*self._as_user(), str(binaries() / "postgres"), "-D", str(self.data)]
-        process = start_detached(
-            command, self.home.log(self.name), self._environment(), self.data
-        )
-        self.record.write(process.pid)
-        self.await_ready(self._answers, self.log, before, patience=60)
+        for attempt in range(KILLED_PATIENCE):
+            clear_dead_lock(self.data)
+            process = start_detached(
+                command, self.home.log(self.name), self._environment(), self.data
+            )
+            self.record.write(process.pid)
+            try:
+                self.await_ready(self._answers, self.log, before, patience=60)
+                break
+            except ServiceError as error:
+                # A server killed with -9 and its children take a moment to go.
+                lingering = any(mark in str(error) for mark in LINGERING)
+                if not lingering or attempt == KILLED_PATIENCE - 1:
+                    raise
+                time.sleep(1)
         self._make_roles()
 
     def connect(self, database: str = "postgres") -> psycopg2.extensions.connection:
@@ -218,3 +232,29 @@ def _open_to_others(*paths: Path) -> bool:
             if folder.exists() and not folder.stat().st_mode & 0o001:
                 return False
     return True
+
+
+def lock_owner(data: Path) -> int | None:
+    """The pid in a cluster's `postmaster.pid`, or None where there is no such file."""
+    try:
+        return int((data / "postmaster.pid").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def clear_dead_lock(data: Path) -> None:
+    """Remove the lock of a killed server that PostgreSQL would take for alive.
+
+    Another process may have its pid now, or nobody has reaped the dead one yet.
+    A child of it that lives on holds the shared memory: PostgreSQL still refuses.
+    """
+    owner = lock_owner(data)
+    if owner is None or not psutil.pid_exists(owner):
+        return
+    try:
+        process = psutil.Process(owner)
+        dead = process.status() == psutil.STATUS_ZOMBIE
+        if dead or str(data) not in process.cmdline():
+            (data / "postmaster.pid").unlink()
+    except psutil.Error:
+        return

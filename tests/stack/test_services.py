@@ -93,7 +93,6 @@ def test_a_killed_service_is_healed(home: Settings, service: str) -> None:
 def test_everything_killed_comes_back_with_its_data(home: Settings) -> None:
     for pid in pids(home).values():
         os.kill(pid, signal.SIGKILL)
-    time.sleep(1)
     ecom(home, "up")
     assert_data_is_there(home)
 
