@@ -87,13 +87,19 @@ def change(
         ),
     ] = None,
     rate: Annotated[
-        float, typer.Option("--rate", help="Share of the rows a day adds or changes.")
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            "--rate",
+            metavar="R",
+            help="Share of the rows a day adds or changes, 0 to 1; default a day like "
+            "those before it.",
+        ),
+    ] = None,
     seed: Seed = 1,
 ) -> None:
     """Let the shop live one more day: new rows, updates, moves, late events, deletes.
 
-    Example: ecom source change --rate 0.01
+    Example: ecom source change --day 2024-10-16
     """
     from source.change import change as live
     from source.timeline import parse_day

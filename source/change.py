@@ -8,6 +8,7 @@ real clock, because incremental reads go by that clock.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -47,6 +48,8 @@ TIER_MOVES, REGION_MOVES, CORRECTIONS = 0.5, 0.2, 0.2
 PRICE_CHANGES, RETURNS = 0.5, 0.1
 GONE_CUSTOMERS, GONE_PRODUCTS, GONE_ORDERS = 0.05, 0.03, 0.05
 LATE_EVENTS, LATE_DAYS = 0.05, 10
+# A natural day follows from the days before it; a shop without any has this rate.
+NATURAL_DAYS, FALLBACK_RATE = 28, 1 / 365
 # A day changes at least one row of a table that has this many.
 SMALLEST_LOT = 100
 # A real shop's table may hold anything; what lies outside is left out of the story.
@@ -63,27 +66,34 @@ class Day:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def change(settings: Settings, day: dt.date | None, rate: float, seed: int) -> Day:
+def change(
+    settings: Settings, day: dt.date | None, rate: float | None, seed: int
+) -> Day:
     """Let the shop live one more day.
 
     Args:
         settings: where the source is.
         day: the day told; None for the day after the last event.
         rate: share of each table's rows the day adds, changes or deletes; each kind
-            of change has a share of its own, see `docs/source.md`.
+            of change has a share of its own, see `docs/source.md`. None for a day
+            like those before it.
         seed: with the day and what the shop holds, decides everything.
 
     Raises:
         UsageError: the rate is not within 0 and 1, or the shop has no customers or
             products.
     """
-    if not 0 <= rate <= 1:
-        raise UsageError(f"{DOING}: --rate {rate} is not between 0 and 1", "try 0.01")
+    if rate is not None and not 0 <= rate <= 1:
+        raise UsageError(
+            f"{DOING}: --rate {rate} is not between 0 and 1",
+            "try 0.01, or leave it out for a natural day",
+        )
     with transaction(settings, DOING) as connection, task(DOING, unit="steps") as shown:
         cursor = connection.cursor()
         lock_shop(cursor)
         told = day or _next_day(cursor)
-        work = _Change(connection, told, rate, seed, Day(told))
+        chosen = _natural_rate(cursor, told) if rate is None else rate
+        work = _Change(connection, told, chosen, seed, Day(told))
         for step in work.steps():
             step()
             shown.advance()
@@ -99,6 +109,30 @@ def _next_day(cursor: Cursor) -> dt.date:
     row = cursor.fetchone()
     last = row[0] if row and row[0] else LAST_DAY
     return _as_date(last) + dt.timedelta(days=1)
+
+
+def _natural_rate(cursor: Cursor, day: dt.date) -> float:
+    """The share of all interactions that falls on a day like those before it.
+
+    The traffic of the four weeks before, with the story's weight for the day against
+    theirs: so the week, the season and the growth go on as they were.
+    """
+    first = day - dt.timedelta(days=NATURAL_DAYS)
+    for table, column in ((INTERACTIONS, "occurred_at"), (ORDERS, "ordered_at")):
+        cursor.execute(
+            sql.SQL(
+                "SELECT count(*), count(*) FILTER (WHERE {0} >= %s AND {0} < %s) FROM {1}"
+            ).format(sql.Identifier(column), sql.Identifier(PUBLIC, table.name)),
+            (first, day),
+        )
+        row = cursor.fetchone()
+        total, lately = row if row else (0, 0)
+        if lately:
+            weights = Timeline(first, day).weights_by_day()
+            # What comes late for these days is told on top of them.
+            share = weights[-1] / weights[:-1].sum() / (1 + LATE_EVENTS)
+            return min(float(lately / total * share), 1.0)
+    return FALLBACK_RATE
 
 
 def _as_date(value: object) -> dt.date:
@@ -119,8 +153,13 @@ class _Change:
     ) -> None:
         self.connection, self.cursor = connection, connection.cursor()
         self.day, self.rate, self.seed, self.done = day, rate, seed, done
-        # Days differ though the user's seed does not.
-        self.day_seed = (seed * 1_000_003 + (day - EPOCH).days) % 2**63
+        # Taken before anything is deleted: an id is never given twice.
+        self.next_ids = {
+            CUSTOMERS: self._next_id(CUSTOMERS),
+            PRODUCTS: self._next_id(PRODUCTS),
+            ORDERS: self._next_id(ORDERS, ORDER_ITEMS),
+        }
+        self.day_seed = self._day_seed("day")
 
     def steps(self) -> list[Callable[[], None]]:
         """Everything that happens, in order: the old changes, then the new comes."""
@@ -130,6 +169,13 @@ class _Change:
             self._change_prices, self._change_statuses, self._add_customers,
             self._add_products, self._add_history, self._add_late_events,
         ]  # fmt: skip
+
+    def _day_seed(self, what: str) -> int:
+        """Chance of its own for each day, and for a day told again."""
+        told = (self.seed, self.day.isoformat(), self._next_id(INTERACTIONS), what)
+        return int.from_bytes(
+            hashlib.blake2b(repr(told).encode(), digest_size=7).digest(), "big"
+        )
 
     def _count(self, table: Table) -> int:
         return self._number("SELECT count(*) FROM {}", table)
@@ -224,13 +270,16 @@ class _Change:
         )  # fmt: skip
 
     def _correct_customers(self) -> None:
-        """Birth dates that were missing are told; e-mail addresses change."""
+        """Birth dates that were missing are told; e-mail addresses move to another
+        provider."""
         self._share(
             "customers corrected", CUSTOMERS,
             """UPDATE public.customers SET
                 birth_date = coalesce(
                     birth_date, date '1950-01-01' + ({chance} % 20000)::int),
-                email = 'new.' || coalesce(email, 'x@example.com')
+                email = coalesce(split_part(email, '@', 1), 'customer' || customer_id)
+                    || CASE split_part(email, '@', 2) WHEN 'example.com'
+                       THEN '@example.org' ELSE '@example.com' END
                WHERE {lot}""",
             CORRECTIONS, 6,
         )  # fmt: skip
@@ -246,6 +295,8 @@ class _Change:
 
     def _change_statuses(self) -> None:
         """A third of the open orders go one step on; a few delivered ones come back."""
+        if not self.rate:
+            return
         self._share(
             "status changes", ORDERS,
             """UPDATE public.orders SET status = CASE status
@@ -256,7 +307,7 @@ class _Change:
             RETURNS, 8,
         )  # fmt: skip
 
-    def _new(self, table: Table, share: float) -> int:
+    def _new(self, table: Table, share: float = 1) -> int:
         """How many rows to add: at least one to a table of some size."""
         total = self._count(table)
         least = int(bool(self.rate) and total >= SMALLEST_LOT)
@@ -283,12 +334,12 @@ class _Change:
             self.cursor, sql.Identifier(PUBLIC, table.name), schema, narrowed()
         )
 
-    def _timeline(self, back: int = 0) -> Timeline:
-        return Timeline(self.day - dt.timedelta(days=back), self.day)
+    def _timeline(self, back: int = 0, last: dt.date | None = None) -> Timeline:
+        return Timeline(self.day - dt.timedelta(days=back), last or self.day)
 
     def _add_customers(self) -> None:
         count = self._new(CUSTOMERS, NEW_CUSTOMERS)
-        first, timeline = self._next_id(CUSTOMERS), self._timeline()
+        first, timeline = self.next_ids[CUSTOMERS], self._timeline()
         made = [
             people.rows(self.day_seed, number, size, timeline, first)
             for number, size in people.blocks(count)
@@ -302,7 +353,7 @@ class _Change:
 
     def _add_products(self) -> None:
         count = self._new(PRODUCTS, NEW_PRODUCTS)
-        first, timeline = self._next_id(PRODUCTS), self._timeline()
+        first, timeline = self.next_ids[PRODUCTS], self._timeline()
         made = [
             goods.rows(self.day_seed, number, size, timeline, first)
             for number, size in goods.blocks(count)
@@ -314,9 +365,9 @@ class _Change:
             _people(self.connection, self.day),
             _goods(self.connection),
         )
-        interactions = round(self._count(INTERACTIONS) * self.rate)
-        orders = round(self._count(ORDERS) * self.rate)
-        history = self._historian(interactions, orders, self._timeline(), self.day_seed)
+        history = self._historian(
+            self._new(INTERACTIONS), self._new(ORDERS), self._timeline(), self.day_seed
+        )
         if history is None:
             return
         blocks = range(history.shop.blocks)
@@ -332,10 +383,9 @@ class _Change:
 
     def _add_late_events(self) -> None:
         """Interactions of the ten days before, recorded only now."""
-        count = round(self._count(INTERACTIONS) * self.rate * LATE_EVENTS)
-        history = self._historian(
-            count, 0, self._timeline(LATE_DAYS), self.day_seed + 1
-        )
+        count = self._new(INTERACTIONS, LATE_EVENTS)
+        before = self._timeline(LATE_DAYS, self.day - dt.timedelta(days=1))
+        history = self._historian(count, 0, before, self._day_seed("late"))
         if history is not None:
             made = map(history.interactions, range(history.shop.blocks))
             self._add("late interactions added", INTERACTIONS, made)
@@ -359,7 +409,7 @@ class _Change:
                 interactions=interactions,
                 orders=orders,
                 first_interaction=self._next_id(INTERACTIONS),
-                first_order=self._next_id(ORDERS, ORDER_ITEMS),
+                first_order=self.next_ids[ORDERS],
             )
         )
 

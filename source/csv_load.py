@@ -28,7 +28,7 @@ from source.csv_records import CsvFile, Records, Reject, shown
 from source.csv_rejects import DOING, RejectLog
 from source.csv_values import Values, convert, now_micros, reason
 from source.database import Cursor, transaction
-from source.schema import PUBLIC, lock_shop
+from source.schema import PUBLIC, analyze, lock_shop
 from source.tables import TABLES, Table
 
 LINE = "ecom_line"
@@ -239,7 +239,10 @@ def load_folder(
                 if one.is_behind and not restamp:
                     behind.append(table.name)
             log.refuse()
-        log.keep()
+            for table in TABLES:
+                if rows[table.name]:
+                    analyze(cursor, PUBLIC, table)
+            log.keep()
         _warn(behind)
     except BaseException:
         log.drop()

@@ -28,6 +28,7 @@ from source.schema import (
     PUBLIC,
     READER,
     add_function,
+    analyze,
     create_table,
     existing_tables,
     finish_table,
@@ -43,6 +44,7 @@ LOADING = "ecom_loading"
 CONNECTIONS = 2
 BLOCKS_A_COPY = 16
 INDEX_MEMORY = "256MB"
+LOCK_PATIENCE = "10s"
 DOING = "Generating the shop"
 
 
@@ -173,7 +175,8 @@ def generate(settings: Settings, size: Size, replace: bool = False) -> dict[str,
             cursor.execute("SET idle_in_transaction_session_timeout = 0")
             lock_shop(cursor)
             _refuse_full(cursor, replace)
-            _rehearse(cursor)
+            with task("Looking at the shop that is there"):
+                _rehearse(cursor)
             _prepare(settings)
             began = time.monotonic()
             counts = _load(settings, parts(size), size)
@@ -181,8 +184,9 @@ def generate(settings: Settings, size: Size, replace: bool = False) -> dict[str,
                 _in_parallel(
                     [partial(_finish, settings, table, shown) for table in TABLES]
                 )
-            _swap(cursor)
-            guard.commit()
+            with task("Putting the new shop in the place of the old one"):
+                _swap(cursor)
+                guard.commit()
     finally:
         guard.close()
     total = sum(counts.values())
@@ -251,15 +255,14 @@ def _finish(settings: Settings, table: Table, shown: Task) -> None:
         cursor = connection.cursor()
         cursor.execute("SET maintenance_work_mem = %s", (INDEX_MEMORY,))
         finish_table(cursor, LOADING, table)
-        cursor.execute(
-            sql.SQL("ANALYZE {}").format(sql.Identifier(LOADING, table.name))
-        )
+        analyze(cursor, LOADING, table)
     shown.advance()
 
 
 def _rehearse(cursor: Cursor) -> None:
     """Fail now rather than after the load where the old tables cannot go."""
     cursor.execute("SAVEPOINT rehearsal")
+    cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_PATIENCE,))
     for name in existing_tables(cursor):
         cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(PUBLIC, name)))
     cursor.execute("ROLLBACK TO SAVEPOINT rehearsal")

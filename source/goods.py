@@ -12,7 +12,7 @@ import pyarrow as pa
 from source import story
 from source.arrow import ArrowArray, array, compute, packed
 from source.chance import Array, Ints, Table, Words, below, bits, mix, words
-from source.people import moment, scattered_ranks, zipf_weights
+from source.people import coprime_step, moment, zipf_weights
 from source.tables import MONEY, PRODUCTS
 from source.timeline import DAY, Timeline
 
@@ -66,39 +66,37 @@ class Goods:
             shelf_size=size.astype(np.int64),
         )
 
-    def draw(self, chance: Words, region: Ints, month: Ints) -> tuple[Ints, Ints]:
+    def draw(
+        self, chance: Words, region: Ints, month: Ints, recent: Array
+    ) -> tuple[Ints, Ints]:
         """The product that a customer looks at.
 
         Args:
             chance: one word for each look.
             region: the customer's region.
             month: 0 = January.
+            recent: whether a product may be looked at before it is listed.
 
         Returns:
-            Index of the product, and its id (one that no product has where the
-            story wants an orphan).
+            Index of the product, and its id. Where the story wants an orphan that is
+            an id soon to be listed, or `story.NOBODY`.
         """
         count = len(self.ids)
         route = bits(chance, 0, 10)
         rank = self.wanted[bits(chance, 10, DRAW_BITS)].astype(np.int64)
-        step = _coprime(count)
         # Every market has favourites of its own: the same ranks, begun elsewhere.
         regional = route < story.SEASONAL_SHARE + story.REGIONAL_SHARE
         start = np.where(regional, (region + 1) * (count // 11 + 1), 0)
-        index = (rank * step + start) % count
+        index = (rank * coprime_step(count) + start) % count
         shelf = np.array(story.SEASONAL)[month]
         size = self.shelf_size[shelf]
         seasonal = (route < story.SEASONAL_SHARE) & (size > 0)
         place = self.shelf_start[shelf] + rank % np.maximum(size, 1)
         index = np.where(seasonal, self.shelves[np.minimum(place, count - 1)], index)
         unknown = route >= 1024 - story.UNKNOWN_SHARE
-        strange = self.next_id + bits(chance, 32, 8)
+        coming = self.next_id + bits(chance, 32, story.COMING_BITS)
+        strange = np.where(recent, coming, story.NOBODY)
         return index, np.where(unknown, strange, self.ids[index])
-
-
-def _coprime(count: int) -> int:
-    ranks = scattered_ranks(count)
-    return int(ranks[1]) if count > 1 else 1
 
 
 @cache

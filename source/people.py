@@ -70,14 +70,18 @@ def age_classes(birth_days: Array, today: int) -> Array:
     return np.where(birth_days == UNBORN, story.AGE_UNKNOWN, found).astype(np.int8)
 
 
-def scattered_ranks(count: int, salt: int = 0) -> Ints:
-    """Each of 0..count-1 once, in an order that looks like chance."""
+def coprime_step(count: int, salt: int = 0) -> int:
+    """A step that visits each of 0..count-1 once before it comes round."""
     step = (0x9E3779B1 + 2 * salt) % max(count, 1) or 1
     while gcd(step, count) != 1:
         step += 1
-    return np.asarray(
-        (np.arange(count, dtype=np.int64) * step + salt * 7919) % max(count, 1)
-    )
+    return step
+
+
+def scattered_ranks(count: int, salt: int = 0) -> Ints:
+    """Each of 0..count-1 once, in an order that looks like chance."""
+    steps = np.arange(count, dtype=np.int64) * coprime_step(count, salt)
+    return np.asarray((steps + salt * 7919) % max(count, 1))
 
 
 def zipf_weights(ranks: Ints, flat: float = 0.02) -> Array:
@@ -176,7 +180,7 @@ def rows(
         other, len(story.REGIONS[0].last), low=0
     )
     number = array(first + found.origin).cast(pa.string())
-    domain = array([f"@example.{region.top_level}" for region in story.REGIONS])
+    domain = array([f"@{region.top_level}.example" for region in story.REGIONS])
     mailbox = compute.binary_join_element_wise(
         plain_firsts.take(a), plain_lasts.take(b), "."
     )
@@ -216,5 +220,7 @@ def _name_lists() -> tuple[ArrowArray, ArrowArray, ArrowArray, ArrowArray]:
 
 
 def _mailbox(name: str) -> str:
+    """The name in the 26 letters that a mailbox takes everywhere."""
     decomposed = unicodedata.normalize("NFKD", name.lower())
-    return "".join(c for c in decomposed if c.isascii() and c.isalpha()) or "kunde"
+    latin = "".join(story.LATIN.get(letter, letter) for letter in decomposed)
+    return "".join(c for c in latin if c.isascii() and c.isalpha())

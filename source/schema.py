@@ -64,16 +64,60 @@ def create_table(cursor: Cursor, schema: str, table: Table) -> None:
 
 def finish_table(cursor: Cursor, schema: str, table: Table) -> None:
     """Give a table its key, the index on its cursor and its trigger."""
+    add_key(cursor, schema, table)
+    add_index(cursor, schema, table)
+    add_trigger(cursor, schema, table)
+
+
+def analyze(cursor: Cursor, schema: str, table: Table) -> None:
+    """Give the planner, and ingest, which asks it, a fresh idea of the table."""
     target = sql.Identifier(schema, table.name)
+    cursor.execute(sql.SQL("ANALYZE {}").format(target))
+
+
+def mend_table(cursor: Cursor, table: Table) -> None:
+    """Add what is missing of a table that was there before.
+
+    Raises:
+        DataError: its columns or its primary key are others.
+    """
+    check_columns(cursor, table)
+    target = sql.Identifier(PUBLIC, table.name)
+    key = primary_key(cursor, table)
+    if not key:
+        add_key(cursor, PUBLIC, table)
+    elif key != set(table.key):
+        raise DataError(
+            f"Making the schema: table {table.name} has the primary key "
+            f"{', '.join(sorted(key))} and not {', '.join(table.key)}",
+            "rename or drop that table, or use another database",
+        )
     cursor.execute(
-        sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} PRIMARY KEY ({})").format(
-            target,
-            sql.Identifier(f"{table.name}_pkey"),
+        sql.SQL("ALTER TABLE {} ALTER {c} SET DEFAULT now(), ALTER {c} SET NOT NULL")
+        .format(target, c=sql.Identifier(table.cursor))
+    )  # fmt: skip
+    add_index(cursor, PUBLIC, table)
+    add_trigger(cursor, PUBLIC, table)
+
+
+def primary_key(cursor: Cursor, table: Table) -> set[str]:
+    """The columns of a table's primary key; empty where it has none."""
+    cursor.execute(
+        "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid "
+        "AND attnum = ANY(indkey) WHERE indrelid = %s::regclass AND indisprimary",
+        (f'"{PUBLIC}"."{table.name}"',),
+    )
+    return {row[0] for row in cursor.fetchall()}
+
+
+def add_key(cursor: Cursor, schema: str, table: Table) -> None:
+    """Make the table's key its primary key."""
+    cursor.execute(
+        sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(
+            sql.Identifier(schema, table.name),
             sql.SQL(", ").join(map(sql.Identifier, table.key)),
         )
     )
-    add_index(cursor, schema, table)
-    add_trigger(cursor, schema, table)
 
 
 def add_index(cursor: Cursor, schema: str, table: Table) -> None:
@@ -185,9 +229,7 @@ def init(settings: Settings, reader: str | None = None) -> Initialised:
         add_function(cursor)
         for table in TABLES:
             if table.name in present:
-                check_columns(cursor, table)
-                add_index(cursor, PUBLIC, table)
-                add_trigger(cursor, PUBLIC, table)
+                mend_table(cursor, table)
             else:
                 create_table(cursor, PUBLIC, table)
                 finish_table(cursor, PUBLIC, table)
@@ -205,14 +247,16 @@ def make_reader(cursor: Cursor, role: str) -> list[str]:
     """
     notes = []
     name = sql.Identifier(role)
+    spelt = name.as_string(cursor)
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
     if cursor.fetchone() is None:
         made = _attempt(cursor, sql.SQL("CREATE ROLE {} LOGIN").format(name))
         notes.append(
-            f"Role {role} made; set its password with \\password {role} in psql"
+            f"Role {role} made, without a password: set one with `\\password {spelt}` "
+            "in psql, then give ingest its own ECOM_SOURCE_DSN"
             if made
-            else "No right to make roles: an administrator runs "
-            f"CREATE ROLE {role} LOGIN"
+            else f"No right to make roles: an administrator runs CREATE ROLE {spelt} "
+            "LOGIN, then run this again"
         )
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
     if cursor.fetchone() is not None and not _attempt(
@@ -221,7 +265,7 @@ def make_reader(cursor: Cursor, role: str) -> list[str]:
         notes.append(
             "No right to grant pg_read_all_stats, without which ingest re-reads a "
             "lookback: an administrator runs "
-            f"GRANT pg_read_all_stats TO {role}"
+            f"GRANT pg_read_all_stats TO {spelt}"
         )
     return notes
 

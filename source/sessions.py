@@ -193,7 +193,8 @@ class Historian:
         last = shop.timeline.end - 1 - pace * scripts.duration[script]
         start = np.maximum(np.minimum(start, last), shop.timeline.start)
         stranger = bits(mix(who), 20, 32) % story.ORPHAN_SESSIONS == 0
-        strange = people.next_id + bits(who, 0, 5)
+        coming = people.next_id + bits(who, 0, story.COMING_BITS)
+        strange = np.where(self._recent(start), coming, story.NOBODY)
         customer_id = np.where(stranger, strange, people.ids[customer])
         return Sessions(
             chance, start, customer, customer_id, script,
@@ -225,8 +226,9 @@ class Historian:
         kind, slot = scripts.kind[place], scripts.slot[place]
         occurred = found.start[owner] + scripts.time[place] * found.pace[owner]
         region, month = self._surroundings(found)
+        recent = self._recent(found.start)
         _, product = shop.goods.draw(
-            slot_chance(chance, slot), region[owner], month[owner]
+            slot_chance(chance, slot), region[owner], month[owner], recent[owner]
         )
         nameless = (kind == SEARCH) | (slot == NO_SLOT)
         nameless |= (bits(event, 12, 16) % story.NULL_PRODUCTS == 0) & (kind != BUY)
@@ -268,7 +270,10 @@ class Historian:
         slot = np.arange(len(owner)) - np.repeat(np.cumsum(lines) - lines, lines)
         chance = slot_chance(found.chance[owner], slot)
         region, month = self._surroundings(found)
-        index, product = shop.goods.draw(chance, region[owner], month[owner])
+        recent = self._recent(found.start)
+        index, product = shop.goods.draw(
+            chance, region[owner], month[owner], recent[owner]
+        )
         order = shop.first_order + shop.orders_before(block) + owner
         other = mix(chance)
         many = np.array([1] * 44 + [2] * 11 + [3] * 5 + [4] * 2 + [6, 12])
@@ -281,13 +286,12 @@ class Historian:
         stray = np.flatnonzero(
             (slot == 0) & (bits(other, 34, 30) % story.ORPHAN_LINES == 0)
         )
-        after = shop.first_order + shop.orders
 
         def with_strays(values: Ints, strays: Ints | None = None) -> Ints:
             return np.concatenate([values, values[stray] if strays is None else strays])
 
         arrays = [
-            array(with_strays(order, after + 1000 + order[stray])),
+            array(with_strays(order, -order[stray])),
             array(with_strays(line), pa.int32()),
             array(with_strays(product)),
             array(with_strays(quantity), pa.int32()),
@@ -295,6 +299,10 @@ class Historian:
             moment(with_strays(updated)),
         ]
         return pa.record_batch(arrays, schema=ORDER_ITEMS.schema)
+
+    def _recent(self, start: Ints) -> Array:
+        """Whether what was unlisted at these moments may be about to be listed."""
+        return np.asarray(start >= self.shop.timeline.end - story.COMING_DAYS * DAY)
 
     def _surroundings(self, found: Sessions) -> tuple[Ints, Ints]:
         region = self.shop.people.region[found.customer].astype(np.int64)

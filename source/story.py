@@ -89,6 +89,18 @@ REGIONS = (
     ),
 )  # fmt: skip
 
+# Letters that are no Latin letter with an accent, as people write them in addresses.
+LATIN = {
+    **dict(zip("øđłßþðæœıіə", ("o", "d", "l", "ss", "th", "d", "ae", "oe", "i", "i", "e"))),
+    **dict(zip("αβγδεζηθικλμνξοπρσςτυφχψω",
+               ("a", "v", "g", "d", "e", "z", "i", "th", "i", "k", "l", "m", "n", "x",
+                "o", "p", "r", "s", "s", "t", "u", "f", "ch", "ps", "o"))),
+    **dict(zip("абвгдежзийклмнопрстуфхцчшщъьюя",
+               ("a", "b", "v", "g", "d", "e", "zh", "z", "i", "y", "k", "l", "m", "n",
+                "o", "p", "r", "s", "t", "u", "f", "h", "ts", "ch", "sh", "sht", "a",
+                "y", "yu", "ya"))),
+}  # fmt: skip
+
 TIER_ACTIVITY = (1.0, 1.5, 2.2, 3.4)
 TIER_CONVERSION = (1.0, 1.25, 1.6, 2.1)
 
@@ -165,7 +177,10 @@ SETTLED_AFTER_DAYS = 8
 
 # Dirt, as "one in so many" where not said otherwise.
 ORPHAN_SESSIONS = 1024  # sessions and orders whose customer nobody lists
-ORPHAN_LINES = 2048  # orders with one more line, of an order that never came
+ORPHAN_LINES = 2048  # orders with one more line, of an order below 0 that never came
+# Whom an orphan names: nobody who will ever be listed, else the newcomers of a later
+# day would take the ids of years ago. In the last days it may be one about to come.
+NOBODY, COMING_DAYS, COMING_BITS = 0, 3, 2
 NULL_BIRTH_DATES = 33
 NULL_PRODUCTS = 256  # beside searches, which name no product
 DOUBLE_SENT = 256  # clicks, searches, carts and wishes sent twice in their place

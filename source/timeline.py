@@ -91,6 +91,10 @@ class Timeline:
         within = np.minimum((part * HOUR).astype(np.int64), HOUR - 1)
         return np.asarray(self.start + hour * HOUR + within, dtype=np.int64)
 
+    def weights_by_day(self) -> npt.NDArray[np.float64]:
+        """The traffic of each day, in no unit: to be compared with each other."""
+        return np.asarray(self._weights.reshape(-1, len(story.HOURS)).sum(axis=1))
+
     def month(self, moments: Ints) -> Ints:
         """Month of each moment, 0 = January."""
         found: Ints = self.months[(moments - self.start) // DAY]

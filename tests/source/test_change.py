@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from common.errors import UsageError
-from common.settings import Settings
+from common.settings import PROJECT, Settings
 from source import csv_load
 from source.change import change
 from source.generate import Size, generate
@@ -98,7 +103,7 @@ def test_moves_are_moves(lived: Settings, query: Query) -> None:
 
 def test_deleted_orders_take_their_lines(lived: Settings, query: Query) -> None:
     orphans = (
-        "SELECT count(*) FROM order_items WHERE order_id <= %s AND order_id NOT IN "
+        "SELECT count(*) FROM order_items WHERE order_id BETWEEN 0 AND %s AND order_id NOT IN "
         "(SELECT order_id FROM orders)"
     )
     assert query(orphans, SIZE.orders) == [(0,)]
@@ -148,11 +153,123 @@ def test_a_day_told_twice_adds_and_breaks_nothing(lived: Settings) -> None:
     assert change(lived, day, 0.01, 1).day == day
 
 
-def test_rate_zero_changes_nothing(lived: Settings, counts: Counts) -> None:
-    before = counts()
+def test_rate_zero_changes_nothing(
+    lived: Settings, contents: Callable[[], dict[str, str]]
+) -> None:
+    before = contents()
     done = change(lived, None, 0.0, 1)
-    assert counts() == before
-    assert done.counts["tier moves"] == done.counts["orders deleted"] == 0
+    assert contents() == before
+    assert sum(done.counts.values()) == 0
+
+
+def test_a_day_by_default_is_like_those_before(lived: Settings, query: Query) -> None:
+    """Two weeks go on with the week's cycle: no day stands out, no trend breaks."""
+    days = [change(lived, None, None, 1).day for _ in range(14)]
+    per_day = {
+        row[0]: row[1]
+        for row in query(
+            "SELECT occurred_at::date, count(*) FROM interactions "
+            "WHERE occurred_at >= %s GROUP BY 1",
+            NEXT - dt.timedelta(days=28),
+        )
+    }
+    before = sum(per_day[NEXT - dt.timedelta(days=n)] for n in range(1, 29)) / 28
+    told = [per_day[day] for day in days]
+    assert 0.85 < sum(told) / 14 / before < 1.2
+    assert max(told) < 1.5 * before
+    assert min(told) > 0.6 * before
+
+
+def test_a_day_by_default_needs_no_history(shop: Settings, counts: Counts) -> None:
+    """Days far from all others, and a shop of customers and products alone."""
+    generate(shop, Size(400, 200, 0, 0))
+    assert change(shop, None, None, 1).counts["customers added"] == 1
+    generate(shop, SIZE, replace=True)
+    done = change(shop, dt.date(2020, 2, 29), None, 1)
+    assert done.counts["interactions added"] == round(SIZE.interactions / 365)
+
+
+def test_a_session_is_one_customers_whatever_is_told(
+    lived: Settings, query: Query
+) -> None:
+    """Days in a row, late events and a day told twice have chances of their own."""
+    for day in (NEXT, NEXT + dt.timedelta(days=1), NEXT, dt.date(2024, 5, 1)):
+        change(lived, day, 0.03, 1)
+    assert query(
+        "SELECT session_id FROM interactions GROUP BY 1 "
+        "HAVING count(DISTINCT customer_id) > 1 "
+        "OR max(occurred_at) - min(occurred_at) > interval '4 hours'"
+    ) == []  # fmt: skip
+
+
+def test_no_id_is_given_twice(lived: Settings, query: Query) -> None:
+    """Also when the newest customer, product and order are those deleted."""
+    keys = {"customers": "customer_id", "products": "product_id", "orders": "order_id"}
+    ever: dict[str, dict[int, Any]] = {name: {} for name in keys}
+    born = {
+        "customers": "signup_at",
+        "products": "product_name",
+        "orders": "ordered_at",
+    }
+    for _ in range(4):
+        change(lived, None, 0.6, 1)
+        for name, key in keys.items():
+            for number, since in query(f"SELECT {key}, {born[name]} FROM {name}"):
+                assert ever[name].setdefault(number, since) == since
+
+
+def test_orphans_of_the_past_stay_orphans(lived: Settings, query: Query) -> None:
+    """Thirty days of newcomers: who was unknown long ago does not become one."""
+    unknown = (
+        "SELECT count(*) FROM interactions i WHERE occurred_at < '2024-10-01Z' AND "
+        "NOT EXISTS (SELECT 1 FROM customers c WHERE c.customer_id = i.customer_id)"
+        " AND i.customer_id <= 0"
+    )
+    lines = "SELECT count(*) FROM order_items WHERE order_id < 0"
+    before = query(unknown), query(lines)
+    assert before[0] > [(0,)]
+    for _ in range(30):
+        change(lived, None, None, 1)
+    assert query(unknown) == before[0]
+    orders = query("SELECT max(order_id), min(order_id) FROM order_items")[0]
+    assert orders[0] < 2 * SIZE.orders
+    assert orders[1] < 0 < orders[0]
+
+
+def test_corrected_mail_addresses_stay_addresses(lived: Settings, query: Query) -> None:
+    for _ in range(6):
+        change(lived, None, 1.0, 1)
+    assert query(
+        r"SELECT email FROM customers WHERE email !~ '^[a-z0-9.]+@[a-z.]+\.[a-z]+$'"
+    ) == []  # fmt: skip
+
+
+def test_kill_9_leaves_the_shop_as_it_was(
+    lived: Settings, contents: Callable[[], dict[str, str]], query: Query
+) -> None:
+    before = contents()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "source", "change", "--rate", "1"],
+        cwd=PROJECT,
+        env={**os.environ, "ECOM_SOURCE_DSN": str(lived.source_dsn)},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        # Row locks of an update show as a transaction id of its own.
+        for _ in range(2000):
+            if query(
+                "SELECT 1 FROM pg_stat_activity WHERE application_name = 'ecom source' "
+                "AND datname = current_database() AND backend_xid IS NOT NULL"
+            ):
+                break
+            time.sleep(0.01)
+        else:
+            raise AssertionError("the change never began")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert contents() == before
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,18 +28,20 @@ from source.arrow import compute as pc
 from source.bulk import encode
 from source.generate import Size, parts
 from source.tables import TABLES
+from source.timeline import DAY
 
 Query = Callable[..., list[tuple[Any, ...]]]
 Counts = Callable[[], dict[str, int]]
 Contents = Callable[[], dict[str, str]]
+DAY_1 = dt.date(2024, 2, 29)
 SMALL = Size(300, 60, 8_000, 700, seed=7)
 # SHA-256 of the COPY bytes of SMALL: the same on every machine, or this test fails.
 GOLDEN = {
-    "customers": "f4ef38e8ae7b025d5552cb3bc53fc8f87b8cd219ce4061a2169e92a7403c1e0c",
+    "customers": "822a68b102d4edf09ac55f373a6a09350a24cbc7678d583af2efd8f8ef68481e",
     "products": "d0e4dbd4b92a771ad921b4900d2a4477c0013114c63d481271518fbfca9ef420",
-    "orders": "461c4ce2128f8073522dc689f2aaa5d9aa6afd9121f53ee035a0a6b5254d0aee",
-    "order_items": "e89baaaf0ce6c8d3641f35ff15f44725fabf8c31ca11b20a21da51b7abe5746e",
-    "interactions": "e5a755aab5c8ff10e8455902a094791a7268e767e5f82c1fa19bf2af7d44a709",
+    "orders": "3b5a4dabf8d1ecb4242350529787c1451b2c6bc176e845c7f7609f746da75e32",
+    "order_items": "34c800af633604fa40c7290c978e877725d8e31ca34f5adadc5f65262972a565",
+    "interactions": "d3c3294f73fbc2bcae5d8142720ed848dcb8043743358d16da22be24f94f325c",
 }
 
 SIZES = st.builds(
@@ -109,6 +112,14 @@ def test_every_shop_keeps_its_promises(size: Size) -> None:
     assert pc.min(items["quantity"]).as_py() is None or (
         pc.min(items["quantity"]).as_py() >= 1
     )
+    recent = end - story.COMING_DAYS * DAY
+    for name, known in (("customer_id", size.customers), ("product_id", size.products)):
+        ids = pc.fill_null(made["interactions"][name], 1).to_numpy()
+        old, new = ids[occurred < recent], ids[occurred >= recent]
+        assert ((old >= story.NOBODY) & (old <= known)).all()
+        assert ((new >= story.NOBODY) & (new <= known + 4)).all()
+    lines = items["order_id"].to_numpy()
+    assert ((np.abs(lines) <= size.orders) & (lines != 0)).all()
     signup = numbers(made["customers"], "signup_at")
     assert (signup < end).all()
     assert (numbers(made["customers"], "updated_at") >= signup).all()
@@ -283,11 +294,59 @@ def test_impossible_shops_are_refused(shop: Settings, size: Size) -> None:
         generate.generate(shop, size)
 
 
-@pytest.mark.parametrize("size", [Size(0, 0, 0, 0), Size(3, 2, 0, 5), Size(1, 1, 1, 0)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        Size(0, 0, 0, 0), Size(0, 1, 0, 0), Size(1, 0, 0, 0), Size(3, 2, 0, 5),
+        Size(1, 1, 1, 0), Size(2, 5_000, 40, 3), Size(1, 1, 1, 1, days=(DAY_1, DAY_1)),
+        Size(2, 2, 9, 1, days=(dt.date(1, 1, 1), dt.date(1, 1, 1))),
+    ],
+)  # fmt: skip
 def test_tiny_shops_are_possible(shop: Settings, counts: Counts, size: Size) -> None:
     generate.generate(shop, size)
-    assert counts()["orders"] == size.orders
-    assert counts()["interactions"] == size.interactions
+    found = counts()
+    assert found.pop("order_items") >= size.orders
+    assert found == {name: getattr(size, name) for name in found}
+
+
+def test_a_reader_sees_the_old_shop_or_the_new_one(
+    shop: Settings, query: Query
+) -> None:
+    """Ten sizes one after another; whoever looks sees one of them in all tables."""
+    sizes = [Size(40 + n, 20 + n, 300 + n, 30 + n) for n in range(6)]
+    generate.generate(shop, sizes[0])
+    seen, over = [], threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            # The locks come first: each statement then sees one state of all tables.
+            seen.append(
+                query(
+                    "LOCK TABLE customers, products, interactions, orders IN ACCESS "
+                    "SHARE MODE; SELECT (SELECT count(*) FROM customers), (SELECT "
+                    "count(*) FROM products), (SELECT count(*) FROM interactions), "
+                    "(SELECT count(*) FROM orders)"
+                )[0]
+            )
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    try:
+        for size in sizes[1:]:
+            generate.generate(shop, size, replace=True)
+    finally:
+        over.set()
+        reader.join()
+    whole = {(s.customers, s.products, s.interactions, s.orders) for s in sizes}
+    assert set(seen) <= whole
+    assert len(set(seen)) > 2
+
+
+def test_the_planner_knows_the_new_shop(shop: Settings, query: Query) -> None:
+    generate.generate(shop, SMALL)
+    assert query(
+        "SELECT reltuples FROM pg_class WHERE oid = 'interactions'::regclass"
+    ) == [(SMALL.interactions,)]
 
 
 def test_kill_9_leaves_the_shop_as_it_was(

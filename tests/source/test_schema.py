@@ -78,6 +78,40 @@ def test_init_mends_a_lost_index(shop: Settings, query: Query) -> None:
     assert found == [(1,)]
 
 
+def test_init_mends_a_table_that_lacks_key_default_and_trigger(
+    settings: Settings, query: Query
+) -> None:
+    query(f"CREATE TABLE orders ({CONTRACT['orders']}, note text)")
+    query("INSERT INTO orders VALUES (1, 1, now(), 'paid', '2023-01-01Z', 'mine')")
+    done = schema.init(settings)
+    assert done.present == ["orders"]
+    query("INSERT INTO orders (order_id, status) VALUES (2, 'paid')")
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        query("INSERT INTO orders (order_id) VALUES (1)")
+    query("UPDATE orders SET status = 'shipped' WHERE order_id = 1")
+    assert query(
+        "SELECT note, now() - updated_at < '1 min' FROM orders ORDER BY order_id"
+    ) == [("mine", True), (None, True)]
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ("CREATE TABLE orders ({}, PRIMARY KEY (customer_id))", "primary key"),
+        ("CREATE TABLE orders ({}); INSERT INTO orders SELECT 1, 1, now(), 'paid', "
+         "now() FROM generate_series(1, 2)", "order_id"),
+        ("CREATE VIEW orders AS SELECT 1 AS order_id", "customer_id"),
+    ],
+)  # fmt: skip
+def test_init_refuses_what_it_cannot_mend_and_leaves_it(
+    settings: Settings, query: Query, made: str, says: str
+) -> None:
+    query(made.format(CONTRACT["orders"]))
+    with pytest.raises(DataError, match=says):
+        schema.init(settings)
+    assert query("SELECT to_regclass('customers')") == [(None,)]
+
+
 def test_init_refuses_a_table_of_another_shape(
     settings: Settings, query: Query
 ) -> None:
@@ -141,13 +175,16 @@ def test_ingest_reads_and_does_nothing_else(shop: Settings) -> None:
 def test_a_role_of_the_users_own_is_made_where_allowed(
     server: Postgres, settings: Settings, query: Query
 ) -> None:
-    notes = schema.init(settings, reader="someone").notes
-    assert any("CREATE ROLE someone LOGIN" in note for note in notes)
+    notes = schema.init(settings, reader='so"me').notes
+    assert any('CREATE ROLE "so""me" LOGIN' in note for note in notes)
     administrator = str(settings.source_dsn).replace(
         source_dsn(replace(settings, source_dsn=None), "owner").split("@")[0],
         f"postgresql://postgres:{server.home.secret('postgres_postgres')}",
     )
-    schema.init(replace(settings, source_dsn=administrator), reader="someone")
+    as_administrator = replace(settings, source_dsn=administrator)
+    made = schema.init(as_administrator, reader="someone").notes
+    assert any('\\password "someone"' in note for note in made)
+    assert schema.init(as_administrator, reader="someone").notes == []
     rights = query(
         "SELECT has_table_privilege('someone', 'orders', 'SELECT'), "
         "has_table_privilege('someone', 'orders', 'INSERT'), "
