@@ -138,7 +138,7 @@ def read_source(
     snapshot: str,
     query: str,
     types: Sequence[tuple[str, str]],
-    split: tuple[str, int, int, int] | None = None,
+    ranges: Sequence[str] = (),
 ) -> Any:
     """A lazy DataFrame over `query` at the exported snapshot.
 
@@ -148,32 +148,27 @@ def read_source(
         snapshot: id from `pg_export_snapshot()`; its exporter must stay open.
         query: a SELECT in PostgreSQL's dialect.
         types: (column, Spark type) in order; values are cast to exactly these.
-        split: (integer column, least, greatest, parts) for a parallel read.
+        ranges: one condition a parallel read; none for a single read.
     """
     join = (
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
         f"SET TRANSACTION SNAPSHOT '{snapshot}'"
     )
     options = {
-        "url": address.url,
         "user": address.user,
         "password": address.password,
         "driver": "org.postgresql.Driver",
-        "dbtable": f"({query}) AS source",
         # With a fetch size of 0 the shared snapshot would silently not be used.
         "fetchsize": str(FETCH_SIZE),
         "sessionInitStatement": join,
         "preferTimestampNTZ": "true",
     }
-    if split:
-        column, low, high, parts = split
-        options |= {
-            "partitionColumn": '"' + column.replace('"', '""') + '"',
-            "lowerBound": str(low),
-            "upperBound": str(high + 1),
-            "numPartitions": str(parts),
-        }
-    frame = session.read.format("jdbc").options(**options).load()
+    frame = session.read.jdbc(
+        address.url,
+        f"({query}) AS source",
+        predicates=list(ranges) or ["true"],
+        properties=options,
+    )
     return frame.selectExpr(
         *(f"CAST({tick(name)} AS {kind}) AS {tick(name)}" for name, kind in types)
     )

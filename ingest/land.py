@@ -8,7 +8,6 @@ the same rows again; rows of a batch that never landed are removed first.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,10 +18,9 @@ from ingest.bounds import Watermark
 from ingest.engine import committing, last_commit, read_source
 from ingest.manifest import TableSpec
 from ingest.postgres import JdbcAddress, SourceSession
+from ingest.split import Split
 from ingest.types import Mapping, quote
 
-PARALLEL_READS = 2
-SPLIT_FROM_ROWS = 500_000
 LIVE = "_cdc_deleted_at IS NULL"
 WIDENINGS = {
     ("smallint", "int"), ("smallint", "bigint"), ("int", "bigint"), ("float", "double"),
@@ -44,7 +42,7 @@ class TablePlan:
         rebase: the source went back and all rows are compared on request: the
             watermark must follow even where no row differs.
         query: the SELECT sent to the source.
-        split: (column, least, greatest, parts) of a parallel read.
+        split: how the read is divided.
     """
 
     spec: TableSpec
@@ -55,7 +53,7 @@ class TablePlan:
     watermark: Watermark
     estimated_rows: int
     query: str
-    split: tuple[str, int, int, int] | None = None
+    split: Split = field(default_factory=Split)
     rebase: bool = False
 
 
@@ -183,7 +181,7 @@ class Lander:
             if not rows.isEmpty():
                 self._append(rows, self._side("history"))
         with committing(self.session, self.plan.watermark):
-            self._append(rows, self.plan.relation)
+            self._append(rows, self.plan.relation, in_place=self.plan.split.in_order)
         summary = last_commit(self.session, self.plan.relation)
         self.result.rows_read = int(summary.get("added-records", 0))
         self.result.rows_inserted = self.result.rows_read
@@ -275,12 +273,19 @@ class Lander:
         self.result.bytes_written += int(summary.get("added-files-size", 0))
         self.session.catalog.dropTempView(view)
 
-    def _append(self, rows: Any, relation: str) -> None:
-        """Append; columns the source has dropped stay in staging and take nulls."""
+    def _append(self, rows: Any, relation: str, in_place: bool = False) -> None:
+        """Append; columns the source has dropped stay in staging and take nulls.
+
+        `in_place` writes rows in the tasks that have them, instead of sending them
+        to their partitions first; either way each task sorts by partition.
+        """
         nulls = [
             f"cast(null AS {kind}) AS {st.tick(n)}" for n, kind in self.dropped.items()
         ]
-        rows.selectExpr("*", *nulls).writeTo(relation).append()
+        writer = rows.selectExpr("*", *nulls).writeTo(relation)
+        if in_place:
+            writer = writer.option("distribution-mode", "none")
+        writer.append()
 
     def _landed_until(self) -> str | None:
         row = self.session.sql(
@@ -327,7 +332,7 @@ class Lander:
             whole = st.select_rows(
                 self.schema, self.spec.name, self.plan.mappings, "true"
             )
-            rows = self._read(whole, None).join(
+            rows = self._read(whole).join(
                 missed, on=list(self.spec.key), how="left_semi"
             )
             self._commit_changes(rows.persist())
@@ -421,14 +426,14 @@ class Lander:
 
     # --- shared
 
-    def _read(self, query: str, split: tuple[str, int, int, int] | None) -> Any:
+    def _read(self, query: str, split: Split | None = None) -> Any:
         return read_source(
             self.session,
             self.address,
             self.source.snapshot_id,
             query,
             self.types,
-            split,
+            split.ranges if split else (),
         )
 
     def _stamped(self, rows: Any, deleted: bool = False) -> Any:
@@ -457,21 +462,3 @@ def _wider_decimal(old: str, new: str) -> bool:
     if not was or not now:
         return False
     return was.group(2) == now.group(2) and int(now.group(1)) >= int(was.group(1))
-
-
-def split_for(
-    source: SourceSession,
-    schema: str,
-    spec: TableSpec,
-    rows: int,
-    types: Sequence[Mapping],
-) -> tuple[str, int, int, int] | None:
-    """How a large table's full read is divided, by an integer column."""
-    if rows < SPLIT_FROM_ROWS:
-        return None
-    kinds = {m.column: m.spark_type for m in types}
-    column = spec.split_by or (spec.key[0] if len(spec.key) == 1 else None)
-    if column is None or kinds.get(column) not in ("smallint", "int", "bigint"):
-        return None
-    extent = source.extent(schema, spec.name, column)
-    return (column, *extent, PARALLEL_READS) if extent else None

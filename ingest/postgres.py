@@ -50,6 +50,16 @@ COLUMNS_SQL = """
     WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attnum
 """
+# Before version 14, PostgreSQL reads the whole heap for a range of its pages.
+SIZE_SQL = """
+    SELECT greatest(c.reltuples, 0)::bigint,
+        pg_relation_size(c.oid) / current_setting('block_size')::bigint,
+        pg_table_size(c.oid),
+        coalesce(c.relkind IN ('r', 'm') AND m.amname = 'heap', false)
+            AND current_setting('server_version_num')::int >= 140000
+    FROM pg_class c LEFT JOIN pg_am m ON m.oid = c.relam
+    WHERE c.oid = %s::regclass
+"""
 UNIQUE_SQL = """
     SELECT array_agg(a.attname::text ORDER BY a.attname)
     FROM pg_index i
@@ -96,11 +106,27 @@ def jdbc_address(dsn: str) -> JdbcAddress:
 
 
 @dataclass(frozen=True)
+class Storage:
+    """How a table lies on the source's disk.
+
+    Attributes:
+        pages: pages of its heap.
+        table_bytes: bytes with what is stored out of line.
+        pages_scannable: whether a range of its pages can be read alone.
+    """
+
+    pages: int
+    table_bytes: int
+    pages_scannable: bool
+
+
+@dataclass(frozen=True)
 class SourceTable:
-    """A table as the source has it: its columns and about how many rows."""
+    """A table as the source has it: its columns and about how large it is."""
 
     columns: tuple[SourceColumn, ...]
     estimated_rows: int
+    storage: Storage
 
 
 class SourceSession:
@@ -131,14 +157,11 @@ class SourceSession:
         """
         name = self._regclass(schema, spec)
         columns = tuple(SourceColumn(*row) for row in self._rows(COLUMNS_SQL, name))
-        rows = self._row(
-            "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = %s::regclass",
-            name,
-        )[0]
+        rows, *storage = self._row(SIZE_SQL, name)
         self._check_columns(spec, columns)
         self._check_key(spec, name)
         self._check_index(spec, name, rows)
-        return SourceTable(columns, rows)
+        return SourceTable(columns, rows, Storage(*storage))
 
     def extent(self, schema: str, table: str, column: str) -> tuple[int, int] | None:
         """Least and greatest value of an integer column, or None for no rows."""

@@ -16,9 +16,10 @@ from common.progress import say
 from ingest import statements as st
 from ingest.bounds import Horizon, Watermark, next_lower, went_back
 from ingest.engine import end_leftovers, open_engine, read_watermarks
-from ingest.land import Lander, TablePlan, TableResult, split_for
+from ingest.land import Lander, TablePlan, TableResult
 from ingest.manifest import Manifest, TableSpec
 from ingest.postgres import JdbcAddress, SourceSession, jdbc_address, open_source
+from ingest.split import Split, split_for
 from ingest.types import map_column
 
 DEFAULT_MANIFEST = Path(__file__).with_name("tables.yml")
@@ -114,6 +115,15 @@ def make_plans(
         if mark is not None:
             loaded_at = max(loaded_at, mark.loaded_at + timedelta(microseconds=1))
         rows = tables[spec.name].estimated_rows
+        split = Split()
+        if lower is None:
+            split = split_for(
+                source,
+                manifest.source_schema,
+                spec,
+                tables[spec.name].storage,
+                mappings,
+            )
         plans.append(
             TablePlan(
                 spec=spec,
@@ -129,10 +139,9 @@ def make_plans(
                 rebase=reason is not None,
                 query=st.select_rows(
                     manifest.source_schema, spec.name, mappings,
-                    st.window(spec.cursor, lower),
+                    st.window(spec.cursor, lower), split.by_page,
                 ),
-                split=split_for(source, manifest.source_schema, spec, rows, mappings)
-                if lower is None else None,
+                split=split,
             )
         )  # fmt: skip
     return plans

@@ -7,7 +7,8 @@ from datetime import datetime, timezone
 
 from ingest.types import Mapping, quote
 
-REJECT = "_ecom_reject"
+PAGE = "_ecom_page"
+"""Where a row lies in its heap; reads are divided by it, staging never has it."""
 CDC_COLUMNS = (
     ("_cdc_batch_id", "string"),
     ("_cdc_loaded_at", "timestamp"),
@@ -50,10 +51,18 @@ def unfit(mappings: Sequence[Mapping]) -> str:
 
 
 def select_rows(
-    schema: str, table: str, mappings: Sequence[Mapping], condition: str
+    schema: str,
+    table: str,
+    mappings: Sequence[Mapping],
+    condition: str,
+    by_page: bool = False,
 ) -> str:
-    """The representable rows, each column of exactly its staging type."""
+    """The representable rows, each column of exactly its staging type.
+
+    `by_page` adds the column `PAGE`, for conditions around the query.
+    """
     columns = ", ".join(f"{m.expression} AS {quote(m.column)}" for m in mappings)
+    columns += f", ctid AS {PAGE}" if by_page else ""
     return (
         f"SELECT {columns} FROM {quote(schema)}.{quote(table)} "
         f"WHERE {condition} AND NOT ({unfit(mappings)})"
@@ -126,6 +135,9 @@ def create_table(
         "'write.update.mode'='merge-on-read', 'write.delete.mode'='merge-on-read', "
         "'write.metadata.delete-after-commit.enabled'='true', "
         "'write.metadata.previous-versions-max'='20', "
+        # Else a file stays open for each partition a task meets; the engine has
+        # ended at ten million rows over 654 days.
+        "'write.spark.fanout.enabled'='false', "
         "'write.parquet.compression-codec'='snappy')"
     )
 

@@ -27,6 +27,8 @@ DIRECT = {
     "bytea": "binary",
     "text": "string",
     "varchar": "string",
+    # Sent in 16 bytes; the driver writes it as PostgreSQL does.
+    "uuid": "string",
 }
 
 

@@ -1,0 +1,133 @@
+"""How a whole table is read: in ranges, and whether they lie in partition order.
+
+A heap is divided by its pages: even, without an index, whatever the key. Ranges of a
+column serve what has no pages of its own (a partitioned table, PostgreSQL 13).
+
+Rows that go to a partitioned table must reach their writer partition by partition,
+or a file stays open for each partition met, and hundreds of them do not fit into
+memory. Where a range holds few partitions, as in a log in order of time, sorting the
+range where it is read is enough; otherwise Spark sends the rows to their partitions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ingest import statements as st
+from ingest.manifest import TRANSFORM, TableSpec
+from ingest.postgres import SourceSession, Storage
+from ingest.types import Mapping, quote
+
+RANGE_BYTES = 256 * 2**20
+SORTED_RANGE_BYTES = 64 * 2**20
+"""What one task sorts must fit into memory beside its neighbour's."""
+PARALLEL_READS = 2
+SPLIT_FROM_BYTES = 32 * 2**20
+SAMPLE_PAGES = 2000
+FILES_PER_PARTITION = 2.0
+"""Up to this many files a partition, sorting in place beats sending rows about."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a read of all rows is divided.
+
+    Attributes:
+        ranges: one condition a parallel read, in the source's dialect; together
+            they take every row once; empty for a single read.
+        in_order: whether each range holds few of the target's partitions.
+    """
+
+    ranges: tuple[str, ...] = ()
+    in_order: bool = False
+
+    @property
+    def by_page(self) -> bool:
+        """Whether the ranges are of pages."""
+        return any(st.PAGE in condition for condition in self.ranges)
+
+
+def split_for(
+    source: SourceSession,
+    schema: str,
+    spec: TableSpec,
+    storage: Storage,
+    mappings: Sequence[Mapping],
+) -> Split:
+    """How to read a whole table; asks the source for a sample of a large one."""
+    if storage.table_bytes < SPLIT_FROM_BYTES:
+        return Split()
+    if storage.pages_scannable:
+        bucket = partition_bucket(spec.partition_by)
+        if bucket:
+            ranges = page_ranges(storage, SORTED_RANGE_BYTES)
+            if _in_order(source, schema, spec, storage, bucket, len(ranges)):
+                return Split(ranges, in_order=True)
+        return Split(page_ranges(storage, RANGE_BYTES))
+    kinds = {m.column: m.spark_type for m in mappings}
+    column = spec.split_by or (spec.key[0] if len(spec.key) == 1 else None)
+    if column is None or kinds.get(column) not in st.INTEGERS:
+        return Split()
+    extent = source.extent(schema, spec.name, column)
+    return Split(column_ranges(column, *extent, PARALLEL_READS)) if extent else Split()
+
+
+def page_ranges(storage: Storage, range_bytes: int) -> tuple[str, ...]:
+    """Conditions on `st.PAGE` that divide a heap into about equal parts.
+
+    The first and the last are open: pages added meanwhile hold no row of the
+    snapshot, but what the size says may already be old.
+    """
+    parts = max(PARALLEL_READS, -(-storage.table_bytes // range_bytes))
+    parts = min(parts, max(storage.pages, 1))
+    return _ranges(
+        st.PAGE, [f"'({storage.pages * i // parts},0)'::tid" for i in range(1, parts)]
+    )
+
+
+def column_ranges(column: str, low: int, high: int, parts: int) -> tuple[str, ...]:
+    """Conditions that divide the values of an integer column."""
+    steps = [low + (high + 1 - low) * i // parts for i in range(1, parts)]
+    return _ranges(quote(column), [str(step) for step in dict.fromkeys(steps)])
+
+
+def _ranges(name: str, bounds: Sequence[str]) -> tuple[str, ...]:
+    lows, highs = [None, *bounds], [*bounds, None]
+    found = []
+    for low, high in zip(lows, highs):
+        ends = [f"{name} >= {low}" if low else "", f"{name} < {high}" if high else ""]
+        found.append(" AND ".join(end for end in ends if end) or "true")
+    return tuple(found)
+
+
+def partition_bucket(partition_by: str | None) -> str | None:
+    """PostgreSQL expression with one value a partition, or None for no partitions."""
+    found = TRANSFORM.match(partition_by or "")
+    if not found:
+        return None
+    unit, timed, plain = found.groups()
+    if plain:
+        return f"{quote(plain)}::text"
+    return f"date_trunc('{re.sub('s$', '', unit)}', {quote(timed)})::text"
+
+
+def _in_order(
+    source: SourceSession,
+    schema: str,
+    spec: TableSpec,
+    storage: Storage,
+    bucket: str,
+    parts: int,
+) -> bool:
+    """Whether the ranges, taken together, meet few partitions more than once."""
+    share = min(100.0, 100.0 * SAMPLE_PAGES / max(storage.pages, 1))
+    size = max(storage.pages // parts, 1)
+    rows = source.rows(
+        f"SELECT count(*), count(DISTINCT bucket) FROM (SELECT DISTINCT "
+        f"(ctid::text::point)[0]::bigint / {size} AS range, {bucket} AS bucket "
+        f"FROM {quote(schema)}.{quote(spec.name)} TABLESAMPLE SYSTEM ({share})) q"
+    )
+    files, partitions = rows[0]
+    return bool(files <= FILES_PER_PARTITION * partitions)
