@@ -28,7 +28,9 @@ FILE = "formats.yml"
 ISO, EPOCH_SECONDS, EPOCH_MILLIS = "iso", "epoch_s", "epoch_ms"
 NAMED = (ISO, EPOCH_SECONDS, EPOCH_MILLIS)
 KNOWN = set("YmdHMSfzbBpIj%")
-CODE = re.compile(r"%(.)")
+CODE = re.compile(r"%(.?)", re.DOTALL)
+# What must not stand beside each other: the one would overrule the other.
+RIVALS = ("jm", "jd", "jb", "jB", "mb", "mB", "bB", "HI", "Hp")
 
 
 @dataclass(frozen=True)
@@ -120,20 +122,37 @@ def _check(path: Path, column: Column, pattern: Any, zone: str | None) -> None:
         if column.type == pa.date32() and pattern != ISO:
             raise _wrong(path, f"{where} gives a moment, and the column is a day")
         return
-    codes = set(CODE.findall(pattern))
-    if not codes:
-        raise _wrong(path, f"{where} is neither {', '.join(NAMED)} nor a pattern")
-    if "y" in codes:
-        raise _wrong(path, f"{where}: the century of %y would be guessed; use %Y")
-    if codes - KNOWN:
-        raise _wrong(path, f"{where}: %{sorted(codes - KNOWN)[0]} is not supported")
-    whole = "Y" in codes and ("j" in codes or ("d" in codes and codes & set("mbB")))
-    if not whole:
-        raise _wrong(path, f"{where} lacks year, month or day")
-    if "I" in codes and "p" not in codes:
-        raise _wrong(path, f"{where}: %I without %p leaves the half of the day open")
+    codes = CODE.findall(pattern)
+    wrong = _fault(codes)
+    if wrong:
+        raise _wrong(path, f"{where} {wrong}")
     if column.type == MOMENT and "z" not in codes and zone is None:
         raise _wrong(path, f"{where} has no offset (%z) and no timezone is declared")
+
+
+def _fault(codes: list[str]) -> str | None:
+    """What is wrong with a pattern of these codes, if anything."""
+    present = set(codes)
+    whole = "Y" in present and (
+        "j" in present or ("d" in present and present & set("mbB"))
+    )
+    twice = [code for code in present if code != "%" and codes.count(code) > 1]
+    rivals = [pair for pair in RIVALS if set(pair) <= present]
+    if not codes:
+        return f"is neither {', '.join(NAMED)} nor a pattern"
+    if "y" in present:
+        return "would guess the century of %y; use %Y"
+    if present - KNOWN:
+        return f"has %{min(present - KNOWN)}, which is not supported"
+    if twice:
+        return f"has %{min(twice)} twice"
+    if rivals:
+        return f"has both %{rivals[0][0]} and %{rivals[0][1]}"
+    if not whole:
+        return "lacks year, month or day"
+    if "I" in present and "p" not in present:
+        return "has %I without %p, which leaves the half of the day open"
+    return None
 
 
 def _zone(path: Path, name: Any) -> str | None:

@@ -28,11 +28,11 @@ from source.csv_records import CsvFile, Records, Reject, shown
 from source.csv_rejects import DOING, RejectLog
 from source.csv_values import Values, convert, now_micros, reason
 from source.database import Cursor, transaction
-from source.schema import PUBLIC, analyze, lock_shop
+from source.schema import PUBLIC, analyze, lock_shop, require_keys
 from source.tables import TABLES, Table
 
 LINE = "ecom_line"
-WAITING = "ecom_waiting"
+WAITING, WRONG = "ecom_waiting", "ecom_wrong"
 
 
 @dataclass
@@ -77,6 +77,8 @@ class _File:
         """The file's good rows; the others go to the log."""
         file = CsvFile(self.path)
         try:
+            # Read a second time: somebody may have put another file there since.
+            check_header(file, self.table)
             for records in file.records():
                 batch = self._checked(file, records)
                 self.shown.advance(batch.num_rows)
@@ -113,7 +115,8 @@ class _File:
         cursor = found[self.table.cursor].array
         arrays = [found[name].array for name in self.schema.names if name != LINE]
         if self.with_lines:
-            lines = [records.line(row) for row in range(len(good))]
+            follow = np.arange(len(good)) + records.first_line
+            lines = follow if records.lines is None else records.lines
             arrays.append(array(lines, pa.int64()))
         batch = pa.record_batch(arrays, schema=self.schema)
         if not good.all():
@@ -163,7 +166,7 @@ def check_header(file: CsvFile, table: Table) -> None:
     if missing:
         problems.append(f"missing: {', '.join(missing)}")
     if unknown:
-        problems.append(f"unknown: {', '.join(shown(name) for name in unknown)}")
+        problems.append(f"unknown: {', '.join(map(shown, unknown))}")
     if not problems:
         return
     fix = f"the header must name {', '.join(table.names)}, in any order"
@@ -185,6 +188,12 @@ def find_files(folder: Path) -> dict[str, Path]:
     for table in TABLES:
         plain, packed = folder / f"{table.name}.csv", folder / f"{table.name}.csv.gz"
         there = [path for path in (plain, packed) if path.exists()]
+        odd = [path for path in there if not path.is_file()]
+        if odd:
+            raise UsageError(
+                f"{DOING}: {odd[0]} is no file but a folder, a pipe or a device",
+                "put a file of this name there",
+            )
         if len(there) > 1:
             raise UsageError(
                 f"{DOING}: both {plain.name} and {packed.name} are in {folder}",
@@ -223,11 +232,17 @@ def load_folder(
         file = CsvFile(files[table.name])
         file.close()
         check_header(file, table)
+    if rejects is not None and any(_same(rejects, path) for path in files.values()):
+        raise UsageError(
+            f"{DOING}: --rejects {rejects} is one of the files to load",
+            "name another file",
+        )
     log = RejectLog(rejects)
     try:
         with transaction(settings, DOING) as connection, task(DOING) as shown_task:
             cursor = connection.cursor()
             lock_shop(cursor)
+            require_keys(cursor)
             rows, behind = {}, []
             for table in TABLES:
                 shown_task.describe(f"Loading {files[table.name].name}")
@@ -249,6 +264,10 @@ def load_folder(
         raise
     rejected = {table.name: log.counts[table.name] for table in TABLES}
     return Loaded(rows, rejected, time.monotonic() - began)
+
+
+def _same(left: Path, right: Path) -> bool:
+    return left.exists() and left.samefile(right)
 
 
 def _load(cursor: Cursor, file: _File) -> int:
@@ -326,6 +345,7 @@ def _refuse_keys(cursor: Cursor, file: _File) -> int:
     """Reject all but the first row of each key, and keys that the shop has."""
     names = {
         "waiting": sql.Identifier(WAITING),
+        "wrong": sql.Identifier(WRONG),
         "target": sql.Identifier(PUBLIC, file.table.name),
         "line": sql.Identifier(LINE),
         "key": sql.SQL(", ").join(map(sql.Identifier, file.table.key)),
@@ -336,25 +356,29 @@ def _refuse_keys(cursor: Cursor, file: _File) -> int:
     cursor.execute(sql.SQL("ANALYZE {waiting}").format(**names))
     cursor.execute(
         sql.SQL(
+            "CREATE TEMPORARY TABLE {wrong} ON COMMIT DROP AS "
             "WITH numbered AS (SELECT {line}, {key}, first_value({line}) OVER "
-            "(PARTITION BY {key} ORDER BY {line}) AS first FROM {waiting}), "
-            "wrong AS (SELECT n.*, t.there FROM numbered n LEFT JOIN "
+            "(PARTITION BY {key} ORDER BY {line}) AS first FROM {waiting}) "
+            "SELECT {line}, {value} AS key, first, there FROM numbered LEFT JOIN "
             "(SELECT {key}, true AS there FROM {target}) t USING ({key}) "
-            "WHERE first <> {line} OR there) "
-            "DELETE FROM {waiting} w USING wrong WHERE w.{line} = wrong.{line} "
-            "RETURNING w.{line}, "
+            "WHERE first <> {line} OR there"
         ).format(**names)
-        + sql.SQL(" || '|' || ").join(
-            sql.SQL("w.{}::text").format(sql.Identifier(name))
-            for name in file.table.key
-        )
-        + sql.SQL(", wrong.first, wrong.there")
     )
-    refused = sorted(cursor.fetchall())
-    for line, key, first, there in refused:
-        why = "the shop has this key already" if there else f"the key of line {first}"
-        file.log.add(
-            file.table,
-            Reject(file.path.name, line, "|".join(file.table.key), key, why),
-        )
-    return len(refused)
+    cursor.execute(
+        sql.SQL(
+            "DELETE FROM {waiting} w USING {wrong} x WHERE w.{line} = x.{line}"
+        ).format(**names)
+    )
+    refused = cursor.rowcount
+    # All rows of a large file may be at fault: they come a few thousand at a time.
+    with cursor.connection.cursor(name="ecom_wrong_keys") as wrong:
+        wrong.itersize = 10_000
+        wrong.execute(sql.SQL("SELECT * FROM {wrong} ORDER BY {line}").format(**names))
+        for line, key, first, there in wrong:
+            why = (
+                "the shop has this key already" if there else f"the key of line {first}"
+            )
+            column = "|".join(file.table.key)
+            file.log.add(file.table, Reject(file.path.name, line, column, key, why))
+    cursor.execute(sql.SQL("DROP TABLE {wrong}").format(**names))
+    return refused

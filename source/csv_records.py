@@ -22,19 +22,28 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from common.errors import DataError
-from source.arrow import array
+from source.arrow import array, compute
 
 CHUNK = 8 << 20
-CAREFUL_ROWS = 20_000
 LONGEST_RECORD = 1 << 20
 LONGEST_SHOWN = 200
 QUOTE, COMMA, NEWLINE, RETURN = b'",\n\r'
 BOM = b"\xef\xbb\xbf"
 OTHER_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
-_FIELD = r'(?:"[^"]*(?:""[^"]*)*"|[^",\r\n]*)'
-RECORD = re.compile(rf"{_FIELD}(?:,{_FIELD})*(?:\r?\n)?")
-OPEN_RECORD = re.compile(rf'(?:{_FIELD},)*"[^"]*(?:""[^"]*)*')
+_INSIDE = rb'[^"]*(?:""[^"]*)*'
+_FIELD = rb'(?:"' + _INSIDE + rb'"|[^",\r\n]*)'
+_MORE = rb"(?:," + _FIELD + rb")*"
+RECORD = re.compile(_FIELD + _MORE + rb"(?:\r?\n)?")
+OPEN_RECORD = re.compile(rb"(?:" + _FIELD + rb',)*"' + _INSIDE)
+# A later line of a record whose quote is open: it closes it, or leaves one open.
+REST = re.compile(_INSIDE + rb'"' + _MORE + rb"(?:\r?\n)?")
+OPEN_REST = re.compile(_INSIDE + rb'(?:"' + _MORE + rb',"' + _INSIDE + rb")?")
+OPEN, UNCLOSED, BROKEN = 0, -1, -2
+
+BROKEN_QUOTES = "quotes or carriage returns inside an unquoted value"
+NEVER_CLOSED = "a quote is never closed, or not within 1 MiB"
+TOO_LONG = "longer than 1 MiB"
 
 
 @dataclass(frozen=True)
@@ -114,22 +123,14 @@ class CsvFile:
             buffer = self._held + self._read(CHUNK)
             if not buffer:
                 return
-            if not self._quotes_are_plain(buffer):
-                self._held = buffer
-                yield from self._careful_to_the_end()
-                return
-            cut = len(buffer) if self._ended else _last_record_end(buffer)
-            if self._ended and buffer.count(b'"') % 2:
-                self._held = buffer
-                yield from self._careful_to_the_end()
-                return
-            self._held = buffer[cut:]
-            if not cut:
-                if len(buffer) > 4 * CHUNK:
-                    yield from self._careful_to_the_end()
-                    return
-                continue
-            yield self._parse(buffer[:cut])
+            cut = 0
+            if self._quotes_are_plain(buffer):
+                cut = len(buffer) if self._ended else _last_record_end(buffer)
+            if cut and not (self._ended and buffer.count(b'"') % 2):
+                self._held = buffer[cut:]
+                yield self._parse(buffer[:cut])
+            else:
+                yield self._line_by_line(buffer)
 
     def lines_of(self, chunk: Records) -> Records:
         """The chunk with the line of each row, also where values span lines."""
@@ -210,7 +211,8 @@ class CsvFile:
 
     def _parse(self, raw: bytes) -> Records:
         first, self._line = self._line, self._line + raw.count(b"\n")
-        if b"\x00" in raw:
+        # Arrow takes a lone carriage return for the end of a line.
+        if b"\x00" in raw or raw.count(b"\r") != raw.count(b"\r\n"):
             return self._careful(raw, first)
         try:
             table = pacsv.read_csv(
@@ -230,99 +232,114 @@ class CsvFile:
             )
         except (pa.ArrowInvalid, pa.ArrowKeyError):
             return self._careful(raw, first)
+        if len(raw) > LONGEST_RECORD and _longest(table) > LONGEST_RECORD:
+            return self._careful(raw, first)
         return Records(table.combine_chunks(), None, first, raw=raw)
 
     def _careful(self, raw: bytes, first: int) -> Records:
-        found = list(self._one_by_one(io.BytesIO(raw), first))
+        found, _ = self._one_by_one(raw, first, is_end=True)
         return _gathered(self.header, found, first)
 
-    def _careful_to_the_end(self) -> Iterator[Records]:
-        first, found = self._line, []
-        stream = _Joined(self._held, self)
-        self._held = b""
-        for one in self._one_by_one(stream, first):
-            found.append(one)
-            if len(found) >= CAREFUL_ROWS:
-                yield _gathered(self.header, found, first)
-                found = []
-        yield _gathered(self.header, found, first)
+    def _line_by_line(self, buffer: bytes) -> Records:
+        """The records of a chunk that holds bad ones; an open one waits for more."""
+        first = self._line
+        cut = len(buffer) if self._ended else buffer.rfind(b"\n") + 1
+        if not cut and len(buffer) > LONGEST_RECORD:
+            self._held = self._after_this_line()
+            self._line += 1
+            bad = self._reject(first, buffer[:LONGEST_RECORD], TOO_LONG)
+            return _gathered(self.header, [(first, bad)], first)
+        found, waiting = self._one_by_one(buffer[:cut], first, is_end=self._ended)
+        self._held = waiting + buffer[cut:]
+        self._line += buffer[:cut].count(b"\n") - waiting.count(b"\n")
+        return _gathered(self.header, found, first)
+
+    def _after_this_line(self) -> bytes:
+        """What follows the line under way, which is read and thrown away."""
+        while piece := self._read(CHUNK):
+            _, newline, rest = piece.partition(b"\n")
+            if newline:
+                return rest
+        return b""
 
     def _one_by_one(
-        self, stream: io.BytesIO | _Joined, first: int
-    ) -> Iterator[tuple[int, list[str] | Reject]]:
-        """Each record, or the reject that stands for it, with its line."""
-        waiting: list[bytes] = []
-        begun, number = first, first - 1
-        queue: list[bytes] = []
-        while True:
-            line = queue.pop(0) if queue else stream.readline()
-            if not line:
-                if not waiting:
-                    return
-                # Never closed: the first line is to blame, the others get their chance.
-                yield begun, self._reject(begun, waiting[0], "a quote is never closed")
-                queue, waiting, number = waiting[1:], [], begun
-                continue
-            number += 1
-            if not waiting:
-                begun = number
-            waiting.append(line)
-            whole = b"".join(waiting)
-            text, flawed = _decode(whole)
-            if RECORD.fullmatch(text):
-                waiting = []
-                if text.strip("\r\n"):
-                    yield begun, self._record(begun, text, flawed)
-            elif OPEN_RECORD.fullmatch(text) and len(whole) < LONGEST_RECORD:
-                continue
-            elif len(waiting) > 1:
-                yield begun, self._reject(begun, waiting[0], "a quote is never closed")
-                queue, waiting, number = waiting[1:] + queue, [], begun
-            else:
-                waiting = []
-                reason = "quotes or carriage returns inside an unquoted value"
-                yield begun, self._reject(begun, whole, reason)
+        self, raw: bytes, first: int, is_end: bool
+    ) -> tuple[list[tuple[int, list[str] | Reject]], bytes]:
+        """Each record, or the reject that stands for it, with its line.
 
-    def _record(self, line: int, text: str, flawed: bool) -> list[str] | Reject:
-        cells = next(csv.reader(io.StringIO(text, newline=""), strict=True))
-        if flawed:
-            return self._reject(
-                line, text.encode("utf-8", "replace"), "it is not UTF-8"
-            )
+        Returns:
+            The records, and the lines of one that is open where more is to come.
+        """
+        found: list[tuple[int, list[str] | Reject]] = []
+        lines = io.BytesIO(raw).readlines()
+        at = 0
+        while at < len(lines):
+            size = _lines_of_record(lines, at)
+            if size == OPEN and not is_end:
+                return found, b"".join(lines[at:])
+            record = b"".join(lines[at : at + max(size, 1)])
+            line, at = first + at, at + max(size, 1)
+            if size < 1:
+                # Only its first line is to blame: the others get their chance.
+                reason = BROKEN_QUOTES if size == BROKEN else NEVER_CLOSED
+                found.append((line, self._reject(line, record, reason)))
+            elif len(record) > LONGEST_RECORD:
+                found.append((line, self._reject(line, record, TOO_LONG)))
+            elif record.strip(b"\r\n"):
+                found.append((line, self._record(line, record)))
+        return found, b""
+
+    def _record(self, line: int, raw: bytes) -> list[str] | Reject:
+        text, is_flawed = _decode(raw)
+        if is_flawed:
+            return self._reject(line, raw, "it is not UTF-8")
         if "\x00" in text:
-            return self._reject(line, text.encode(), "it holds a NUL character")
+            return self._reject(line, raw, "it holds a NUL character")
+        cells = next(csv.reader(io.StringIO(text, newline=""), strict=True))
         if len(cells) != len(self.header):
             reason = f"{len(cells)} values, and the header has {len(self.header)}"
-            return self._reject(line, text.encode(), reason)
+            return self._reject(line, raw, reason)
         return cells
 
     def _reject(self, line: int, raw: bytes, reason: str) -> Reject:
         return Reject(self.name, line, "", shown(_decode(raw)[0].strip("\r\n")), reason)
 
 
-class _Joined:
-    """Lines of what is held already, then of the rest of the file."""
+def _lines_of_record(lines: list[bytes], at: int) -> int:
+    """How many lines the record takes that begins at a line.
 
-    def __init__(self, held: bytes, file: CsvFile) -> None:
-        self._held, self._file, self._at = held, file, 0
+    Returns:
+        The number, or BROKEN, UNCLOSED, or OPEN where the lines end inside a quote.
+    """
+    if RECORD.fullmatch(lines[at]):
+        return 1
+    if not OPEN_RECORD.fullmatch(lines[at]):
+        return BROKEN
+    length = 0
+    for last in range(at, len(lines)):
+        length += len(lines[last])
+        if last > at and REST.fullmatch(lines[last]):
+            return last - at + 1
+        if length > LONGEST_RECORD:
+            return UNCLOSED
+        if last > at and not OPEN_REST.fullmatch(lines[last]):
+            return UNCLOSED
+    return OPEN
 
-    def readline(self) -> bytes:
-        while True:
-            end = self._held.find(b"\n", self._at)
-            if end >= 0:
-                line = self._held[self._at : end + 1]
-                self._at = end + 1
-                return line
-            more = self._file._read(CHUNK)
-            if not more:
-                line, self._held, self._at = self._held[self._at :], b"", 0
-                return line
-            self._held, self._at = self._held[self._at :] + more, 0
+
+def _longest(table: pa.Table) -> int:
+    """No row of the file can be longer, in bytes; most are much shorter."""
+    widest = [compute.max(compute.binary_length(one)).as_py() for one in table.columns]
+    # Each byte may be a doubled quote; two quotes and a comma surround a value.
+    return sum(2 * (width or 0) + 3 for width in widest)
 
 
 def shown(value: str) -> str:
     """A value as a message shows it: one line, at most `LONGEST_SHOWN` characters."""
-    flat = value.replace("\x00", "\\0").replace("\r", "\\r").replace("\n", "\\n")
+    flat = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode()
+        for one in value[: LONGEST_SHOWN + 1]
+    )
     return flat if len(flat) <= LONGEST_SHOWN else flat[: LONGEST_SHOWN - 1] + "…"
 
 

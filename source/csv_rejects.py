@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -14,6 +17,8 @@ from source.tables import Table
 
 DOING = "Loading the CSV files"
 SHOWN = 10
+FORMULA = ("=", "+", "-", "@")
+NUMBER = re.compile(r"[+-]?[0-9][0-9.]*")
 
 
 class RejectLog:
@@ -28,16 +33,16 @@ class RejectLog:
     def __init__(self, path: Path | None) -> None:
         self.path, self.counts = path, Counter[str]()
         self.first: list[Reject] = []
+        self._kept = False
         self._partial = path.with_name(f".{path.name}.{os.getpid()}") if path else None
         self._file: TextIO | None = None
-        if self._partial is not None:
+        if path is not None and self._partial is not None:
+            if path.exists() and not path.is_file():
+                raise _unwritable(path, "it is there and is no file")
             try:
                 self._file = self._partial.open("w", encoding="utf-8", newline="")
             except OSError as error:
-                raise UsageError(
-                    f"Opening {path} for the rejected rows: {error.strerror}",
-                    "name a file in a folder that exists and can be written",
-                ) from None
+                raise _unwritable(path, error.strerror) from None
             csv.writer(self._file).writerow(self.HEADER)
 
     @property
@@ -63,9 +68,11 @@ class RejectLog:
         if len(self.first) < SHOWN:
             self.first.append(reject)
         if self._file:
-            csv.writer(self._file).writerow(
-                (reject.file, reject.line, reject.column, reject.value, reject.reason)
-            )
+            value = harmless(reject.value)
+            with self._written():
+                csv.writer(self._file).writerow(
+                    (reject.file, reject.line, reject.column, value, reject.reason)
+                )
 
     def refuse(self) -> None:
         """End the load where a row was rejected and none may be.
@@ -91,13 +98,46 @@ class RejectLog:
         )
 
     def keep(self) -> None:
-        """Put the file in its place."""
+        """Put the file in its place, before the rows are committed: a crash between
+        the two may leave a list of rows never loaded, but loses no list."""
         if self._file and self._partial and self.path:
-            self._file.close()
-            self._partial.replace(self.path)
+            with self._written():
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self._partial.replace(self.path)
+            self._kept = True
 
     def drop(self) -> None:
         """Remove what was written."""
-        if self._file and self._partial:
-            self._file.close()
+        if self._file and self._partial and self.path:
+            # What cannot be flushed to a full disk is not wanted any more.
+            with suppress(OSError):
+                self._file.close()
             self._partial.unlink(missing_ok=True)
+            if self._kept:
+                self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UsageError(
+                f"Writing the rejected rows to {self.path}: {error.strerror}",
+                "make room, or name a file elsewhere; nothing is loaded",
+            ) from None
+
+
+def harmless(value: str) -> str:
+    """The value with an apostrophe before what a spreadsheet would compute."""
+    if value.startswith(FORMULA) and not NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def _unwritable(path: Path, why: str | None) -> UsageError:
+    return UsageError(
+        f"Opening {path} for the rejected rows: {why}",
+        "name a file in a folder that exists and can be written",
+    )

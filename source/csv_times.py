@@ -7,6 +7,7 @@ is refused rather than shifted.
 
 from __future__ import annotations
 
+import calendar
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from source.arrow import ArrowArray, array, nulls
+from source.arrow import ArrowArray, array, compute, nulls
 from source.chance import Ints
 from source.csv_formats import EPOCH_MILLIS, EPOCH_SECONDS, ISO, TimeFormats
 from source.tables import MOMENT
@@ -31,6 +32,21 @@ ISO_MOMENT = re.compile(
 ISO_NAIVE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d*)?)?)?")
 WHOLE = re.compile(r"-?\d{1,15}")
 SLASHED = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-]\d{2,4}.*")
+
+# What each code of a pattern takes; for numbers of one or two digits: two, one.
+ONE_OR_TWO = {
+    "%m": ("1[0-2]", "[1-9]"),
+    "%d": ("[12][0-9]|3[01]", "[1-9]"),
+    "%H": ("1[0-9]|2[0-3]", "[0-9]"),
+    "%I": ("1[0-2]", "[1-9]"),
+    "%M": ("[1-5][0-9]", "[0-9]"),
+    "%S": ("[1-5][0-9]", "[0-9]"),
+}
+SHAPES = {
+    "%Y": "(?P<Y>[0-9]{4})", "%j": "(?P<j>[0-9]{3})", "%f": "[0-9]{1,6}", "%p": "[AaPp][Mm]",
+    "%b": "[A-Za-z]+", "%B": "[A-Za-z]+", "%%": "%",
+    "%z": "(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)",
+}  # fmt: skip
 
 REASONS = (
     (ISO_MOMENT, "no such time in the calendar"),
@@ -145,12 +161,13 @@ def _read_epoch(texts: ArrowArray, scale: int) -> tuple[Ints, Mask]:
 def _read_pattern(
     texts: ArrowArray, pattern: str, zone: str | None
 ) -> tuple[Ints, Mask, Mask]:
-    # Pandas reads words such as "now" whatever the pattern says.
-    words = ("now", "today", "nat", "nan", "none", "null", "n/a", "na", "<na>")
-    cells = [
-        None if text is None or text.strip().lower() in words else text
-        for text in texts.to_pylist()
-    ]
+    # Pandas is lenient: it reads "now" whatever the pattern says, makes the 61st second
+    # the next minute, and cuts digits beyond the microsecond.
+    form = shape(pattern)
+    fits = compute.match_substring_regex(texts, form).fill_null(False)
+    cells = compute.if_else(fits, texts, None).to_pylist()
+    if "%j" in pattern:
+        cells = [None if _is_day_366_of_365(form, text) else text for text in cells]
     has_offset = "%z" in pattern
     parsed = pd.to_datetime(
         pd.Series(cells, dtype="object"),
@@ -175,6 +192,32 @@ def _read_pattern(
         parsed = parsed.dt.tz_convert("UTC").dt.tz_localize(None)
     values = parsed.to_numpy().astype("datetime64[us]").astype(np.int64)
     return np.where(good, values, 0), good, twice
+
+
+def shape(pattern: str) -> str:
+    """The regular expression of what a strptime pattern takes, and nothing else.
+
+    One digit may stand for two (`1/2/2023`), but not beside other digits, where it
+    would be a guess which of them has one.
+    """
+    parts = re.findall(r"%.|[^%]+", pattern)
+    digits = [part in ONE_OR_TWO or part in ("%Y", "%j", "%f") for part in parts]
+    digits += [False]
+    made = ""
+    for index, part in enumerate(parts):
+        if part in ONE_OR_TWO:
+            crowded = digits[index + 1] or (index > 0 and digits[index - 1])
+            high, low = ONE_OR_TWO[part]
+            made += f"(?:{high}|0{low})" if crowded else f"(?:{high}|0?{low})"
+        else:
+            made += SHAPES.get(part) or re.escape(part)
+    return f"^(?:{made})$"
+
+
+def _is_day_366_of_365(form: str, text: str | None) -> bool:
+    """Pandas would make it the first of January."""
+    found = re.match(form, text) if text else None
+    return bool(found and found["j"] == "366" and not calendar.isleap(int(found["Y"])))
 
 
 def why_not(text: str, formats: TimeFormats, ambiguous: bool) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psycopg2
 from psycopg2 import sql
 
-from common.errors import DataError
+from common.errors import DataError, UsageError
 from common.progress import say
 from common.settings import Settings
 from source.database import Cursor, transaction
@@ -98,6 +98,22 @@ def mend_table(cursor: Cursor, table: Table) -> None:
     )  # fmt: skip
     add_index(cursor, PUBLIC, table)
     add_trigger(cursor, PUBLIC, table)
+
+
+def require_keys(cursor: Cursor) -> None:
+    """Refuse to fill tables whose keys PostgreSQL does not keep unique.
+
+    Raises:
+        UsageError: a table is not there, or its primary key is another.
+    """
+    present = existing_tables(cursor)
+    for table in TABLES:
+        if table.name not in present or primary_key(cursor, table) != set(table.key):
+            raise UsageError(
+                f"Looking at the shop: there is no table {table.name} with the primary "
+                f"key {', '.join(table.key)}",
+                "run `ecom source init` first",
+            )
 
 
 def primary_key(cursor: Cursor, table: Table) -> set[str]:

@@ -36,6 +36,7 @@ C_HEAD = GOOD["customers"].partition("\n")[0] + "\n"
 L_HEAD = GOOD["order_items"].partition("\n")[0] + "\n"
 T = "2023-01-01T00:00:00Z"
 S = "123e4567-e89b-12d3-a456-426614174000"
+MIB = csv_records.LONGEST_RECORD - 100
 
 
 def test_a_good_feed_arrives_exactly(shop: Settings, feed: Feed, query: Query) -> None:
@@ -94,6 +95,18 @@ ACCEPTED = {
     "orphans": ("orders", f"{O_HEAD}1,999999,{T},paid,{T}\n", 1),
     "quoted empty is empty": ("customers", f'{C_HEAD}1,A,a,"",R,gold,{T},{T}\n', 1),
     "leap day": ("customers", f"{C_HEAD}1,A,a,2000-02-29,R,gold,{T},{T}\n", 1),
+    "largest and least keys": (
+        "products",
+        f"{P_HEAD}{2**63 - 1},A,B,1,{T}\n{-(2**63)},A,B,1,{T}\n",
+        2,
+    ),
+    "row of nearly a mebibyte": ("products", f"{P_HEAD}1,{'A' * MIB},B,1,{T}\n", 1),
+    "long quoted value over lines": (
+        "products",
+        f'{P_HEAD}1,"{"A,b" * 100_000}\n",B,1,{T}\n2,A,B,1,{T}\n',
+        2,
+    ),
+    "quoted carriage return": ("products", f'{P_HEAD}1,"A\rA",B,1,{T}\n', 1),
     "the word NULL is a name": ("products", f"{P_HEAD}1,NULL,NA,1,{T}\n", 1),
 }
 
@@ -133,8 +146,19 @@ REJECTED: dict[str, tuple[str, Any, tuple[int, str, str, str]]] = {
     "text after a quote": ("products", f'{P_HEAD}1,"A"B,B,1,{T}\n', (2, "", f'1,"A"B,B,1,{T}', "quotes")),
     "open quote": ("products", f'{P_HEAD}1,"A,B,1,{T}\n2,A,B,1,{T}\n', (2, "", f'1,"A,B,1,{T}', "never closed")),
     "not UTF-8": ("products", f"{P_HEAD}1,A,B,1,{T}\n".encode() + b"2,Cr\xe8me,B,1,2023-01-01T00:00:00Z\n", (3, "", f"2,Cr\ufffdme,B,1,{T}", "UTF-8")),
-    "NUL character": ("products", f"{P_HEAD}1,A\x00,B,1,{T}\n", (2, "", f"1,A\\0,B,1,{T}", "NUL")),
+    "NUL character": ("products", f"{P_HEAD}1,A\x00,B,1,{T}\n", (2, "", f"1,A\\x00,B,1,{T}", "NUL")),
     "lone carriage return": ("products", f"{P_HEAD}1,A\rA,B,1,{T}\n", (2, "", f"1,A\\rA,B,1,{T}", "carriage")),
+    "carriage returns for newlines": ("products", f"{P_HEAD}1,A,B,1,{T}\r2,A,B,1,{T}\n3,A,B,1,{T}\n", (2, "", f"1,A,B,1,{T}\\r2,A,B,1,{T}", "carriage")),
+    "row of a mebibyte": ("products", f"{P_HEAD}1,{'A' * MIB}{'A' * 200},B,1,{T}\n2,A,B,1,{T}\n", (2, "", f"1,{'A' * 197}…", "longer")),
+    "open quote for a mebibyte": ("products", f'{P_HEAD}1,"A,B,1,{T}\n' + f"2,A,B,1,{T}\n" * 40_000, (2, "", f'1,"A,B,1,{T}', "never closed")),
+    "backslash N for a number": ("products", f"{P_HEAD}1,A,B,\\N,{T}\n", (2, "price", "\\N", "not an amount")),
+    "NULL for a number": ("products", f"{P_HEAD}1,A,B,NULL,{T}\n", (2, "price", "NULL", "not an amount")),
+    "quoted empty number": ("products", f'{P_HEAD}1,A,B,"",{T}\n', (2, "price", "", "empty")),
+    "space before a time": ("products", f"{P_HEAD}1,A,B,1, {T}\n", (2, "updated_at", f" {T}", "ISO 8601")),
+    "hour 24": ("orders", f"{O_HEAD}1,1,2023-01-01T24:00:00Z,paid,{T}\n", (2, "ordered_at", "2023-01-01T24:00:00Z", "no such time")),
+    "second 60": ("orders", f"{O_HEAD}1,1,2016-12-31T23:59:60Z,paid,{T}\n", (2, "ordered_at", "2016-12-31T23:59:60Z", "no such time")),
+    "line number zero": ("order_items", f"{L_HEAD}1,0,1,1,1,{T}\n", (2, "line_number", "0", "below 1")),
+    "escape sequence": ("orders", f"{O_HEAD}1,1,{T},\x1b[31mred,{T}\n", (2, "status", "\\x1b[31mred", "not one of")),
     "price below zero": ("products", f"{P_HEAD}1,A,B,-0.01,{T}\n", (2, "price", "-0.01", "below 0")),
     "three decimals": ("products", f"{P_HEAD}1,A,B,1.005,{T}\n", (2, "price", "1.005", "more than two decimals")),
     "amount too large": ("products", f"{P_HEAD}1,A,B,10000000000,{T}\n", (2, "price", "10000000000", "too large")),
@@ -197,6 +221,8 @@ REFUSED = {
     "extra column": ("orders", O_HEAD.replace("status", "status,note"), DataError, "unknown: note"),
     "column twice": ("orders", O_HEAD.replace("status", "status,status"), DataError, "twice: status"),
     "capital letters": ("orders", O_HEAD.upper(), DataError, "missing: order_id"),
+    "blank first line": ("orders", "\n" + O_HEAD, DataError, "blank line"),
+    "tabs": ("orders", O_HEAD.replace(",", "\t"), DataError, "commas"),
     "semicolons": ("orders", O_HEAD.replace(",", ";"), DataError, "commas"),
     "no header": ("orders", f"1,1,{T},paid,{T}\n", DataError, "missing"),
     "UTF-16": ("orders", O_HEAD.encode("utf-16"), DataError, "UTF-16"),
@@ -230,6 +256,166 @@ def test_half_a_gzip_file_is_refused(
     with pytest.raises(DataError, match="not a whole gzip file"):
         load_folder(shop, folder)
     assert sum(counts().values()) == 0
+
+
+def test_a_gzip_bomb_and_an_endless_line_cost_little(
+    tmp_path: Path,
+) -> None:
+    """A gigabyte without a newline, and rows after it: read flat, counted rightly."""
+    path = tmp_path / "products.csv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(f"{P_HEAD}1,A,B,1,{T}\n".encode())
+        for _ in range(125):
+            file.write(b"0" * (8 << 20))
+        file.write(f"\n2,A,B,1,{T}\n".encode())
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from source.csv_records import CsvFile\n"
+        "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "file = CsvFile(Path(sys.argv[1]))\n"
+        "for one in file.records():\n"
+        "    one = file.lines_of(one)\n"
+        "    rows = range(one.table.num_rows)\n"
+        "    print(*(one.line(n) for n in rows), *(r.line for r in one.rejects))\n"
+        "grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base\n"
+        "print(grown // 1024)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        cwd=PROJECT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    *lines, grown = done.stdout.split()
+    assert sorted(lines) == ["2", "3", "4"]
+    assert int(grown) < 150
+
+
+def test_one_bad_quote_leaves_the_rest_of_a_large_file_quick(tmp_path: Path) -> None:
+    path = tmp_path / "products.csv"
+    good = f"7,Crème brûlée,Grocery,12.50,{T}\n"
+    rows = 1_000_000
+    path.write_text(f'{P_HEAD}1,"never closed,B,1,{T}\n' + good * rows)
+    began = time.process_time()
+    file, found, rejects = CsvFile(path), 0, []
+    for records in file.records():
+        found += records.table.num_rows
+        rejects += records.rejects
+    file.close()
+    assert (found, [one.line for one in rejects]) == (rows, [2])
+    assert time.process_time() - began < 20
+
+
+def test_links_are_followed_and_other_things_refused(
+    shop: Settings, feed: Feed, counts: Counts
+) -> None:
+    folder = feed()
+    orders = folder / "orders.csv"
+    orders.rename(folder / "elsewhere")
+    orders.mkdir()
+    with pytest.raises(UsageError, match="folder, a pipe"):
+        load_folder(shop, folder)
+    orders.rmdir()
+    os.mkfifo(orders)
+    with pytest.raises(UsageError, match="folder, a pipe"):
+        load_folder(shop, folder)
+    orders.unlink()
+    orders.symlink_to("nowhere")
+    with pytest.raises(UsageError, match=r"orders\.csv not found"):
+        load_folder(shop, folder)
+    orders.unlink()
+    orders.symlink_to("elsewhere")
+    load_folder(shop, folder)
+    assert counts() == ALL
+
+
+def test_a_file_that_may_not_be_read_is_named(feed: Feed) -> None:
+    path = feed() / "orders.csv"
+    path.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        with pytest.raises(DataError, match="Permission denied"):
+            CsvFile(path)
+    finally:
+        os.seteuid(user)
+
+
+def test_tables_without_their_key_take_no_feed(
+    shop: Settings, feed: Feed, query: Query
+) -> None:
+    """Without it PostgreSQL would take a key twice."""
+    query("ALTER TABLE orders DROP CONSTRAINT orders_pkey")
+    with pytest.raises(UsageError, match="ecom source init"):
+        load_folder(shop, feed())
+
+
+def test_the_planner_knows_what_was_loaded(
+    shop: Settings, feed: Feed, query: Query
+) -> None:
+    load_folder(shop, feed())
+    assert query(
+        "SELECT reltuples FROM pg_class WHERE oid = 'interactions'::regclass"
+    ) == [(2,)]
+
+
+def test_what_a_spreadsheet_would_compute_is_made_harmless(
+    shop: Settings, feed: Feed, tmp_path: Path
+) -> None:
+    values = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "-7.50", "+7"]
+    rows = "".join(f"{n},A,B,{value},{T}\n" for n, value in enumerate(values))
+    load_folder(shop, feed(products=P_HEAD + rows), tmp_path / "rejects.csv")
+    with (tmp_path / "rejects.csv").open(encoding="utf-8", newline="") as file:
+        written = [row["value"] for row in csv.DictReader(file)]
+    assert written == [
+        "'=1+1",
+        "'@SUM(A1)",
+        "'+cmd|' /C calc'!A0",
+        "'-2+3",
+        "-7.50",
+        "+7",
+    ]
+
+
+def test_rejects_overwrite_nothing_that_matters(
+    shop: Settings, feed: Feed, counts: Counts, tmp_path: Path
+) -> None:
+    folder = feed(products=f"{P_HEAD}1,A,B,x,{T}\n")
+    before = (folder / "orders.csv").read_bytes()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for wrong in (folder / "orders.csv", folder, Path("/dev/null"), pipe):
+        with pytest.raises(UsageError):
+            load_folder(shop, folder, wrong)
+    assert (folder / "orders.csv").read_bytes() == before
+    assert Path("/dev/null").is_char_device()
+    assert sum(counts().values()) == 0
+
+
+def test_a_full_disk_for_the_rejects_loads_nothing(
+    shop: Settings, feed: Feed, counts: Counts, tmp_path: Path
+) -> None:
+    rows = "".join(f"{n},A,B,x,{T}\n" for n in range(5000))
+    folder = feed(products=P_HEAD + rows)
+    program = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "from cli.main import main\n"
+        "main()\n"
+    )
+    rejects = tmp_path / "rejects.csv"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "source", "load-csv", str(folder),
+         "--rejects", str(rejects)],
+        cwd=PROJECT, capture_output=True, text=True, check=False,
+        env={**os.environ, "ECOM_SOURCE_DSN": str(shop.source_dsn)},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Writing the rejected rows" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sum(counts().values()) == 0
+    assert list(tmp_path.glob("*rejects*")) == []
 
 
 def test_a_file_that_is_no_gzip_is_refused(shop: Settings, feed: Feed) -> None:
@@ -446,3 +632,93 @@ def test_no_bytes_break_the_reader(
         return
     finally:
         csv_records.CHUNK = size
+
+
+# Each row of the table in docs/source.md, and the cases or tests that hold it.
+DOCUMENTED = {
+    "UTF-8, with or without byte order mark": ("bom", "quoted everything"),
+    "UTF-16, or a header that is not UTF-8": ("UTF-16", "Latin-1 header"),
+    "a row that is not UTF-8, or holds a NUL character": ("not UTF-8", "NUL character"),
+    "LF or CRLF, last line with or without": ("crlf", "no newline at the end"),
+    "lone carriage returns as line ends": (
+        "old line ends", "lone carriage return", "carriage returns for newlines",
+        "quoted carriage return",
+    ),
+    "gzip": (
+        "test_a_feed_may_be_gzip_and_in_any_column_order",
+        "test_half_a_gzip_file_is_refused", "test_a_file_that_is_no_gzip_is_refused",
+        "test_a_gzip_bomb_and_an_endless_line_cost_little",
+    ),
+    "no file for a table; both `.csv` and `.csv.gz`; a folder, pipe or device of the name": (
+        "test_missing_files_and_folders_are_named",
+        "test_links_are_followed_and_other_things_refused",
+    ),
+    "a link to a file": ("test_links_are_followed_and_other_things_refused",),
+    "a file that may not be read": ("test_a_file_that_may_not_be_read_is_named",),
+    "empty file, or a blank first line": ("empty file", "blank file", "blank first line"),
+    "header alone": ("header alone", "header alone, no newline"),
+    "columns in another order": ("test_a_feed_may_be_gzip_and_in_any_column_order",),
+    "a column missing, unknown, twice, or spelt otherwise": (
+        "missing column", "extra column", "column twice", "capital letters", "no header",
+    ),
+    "semicolons or tabs": ("semicolons", "tabs"),
+    "blank lines": ("blank lines",),
+    "too few or too many values in a row": ("too few values", "too many values"),
+    "quoted values, doubled quotes, commas and newlines inside quotes": (
+        "embedded newline", "embedded comma and quote", "quoted header",
+        "bad row after a long value", "long quoted value over lines",
+    ),
+    "a quote inside an unquoted value, text after a closing quote": (
+        "stray quote", "two stray quotes", "text after a quote",
+    ),
+    "a quote that is never closed, or not within 1 MiB": (
+        "open quote", "open quote for a mebibyte",
+    ),
+    "a row longer than 1 MiB": ("row of a mebibyte", "row of nearly a mebibyte"),
+    "empty value, quoted or not": (
+        "quoted empty is empty", "empty name", "empty key", "empty time",
+        "quoted empty number",
+    ),
+    "`NULL`, `NA`, `\\N`": (
+        "the word NULL is a name", "NULL for a number", "backslash N for a number",
+    ),
+    "spaces": ("spaces kept", "key with a space", "space before a time"),
+    "`1,50`, `£1`, `1e2`, `0x1F`, `NaN`, `1.0` for a whole number": (
+        "comma in an amount", "currency sign", "exponent", "hexadecimal key",
+        "not a number", "decimal key",
+    ),
+    "more than two decimals in money": ("three decimals", "trailing zeros"),
+    "a number too large for its column; price below 0; quantity or line below 1": (
+        "key too large", "amount too large", "quantity too large", "price below zero",
+        "quantity zero", "line number zero",
+    ),
+    "the largest and the least `bigint`": ("largest and least keys",),
+    "tier, status or interaction type that is not one of the contract's": (
+        "unknown tier", "unknown status", "unknown type",
+    ),
+    "a UUID that is not 8-4-4-4-12 hexadecimal digits": (
+        "no UUID", "UUID with a wrong letter", "UUID without dashes",
+    ),
+    "key twice in a file": ("duplicate key", "duplicate double key"),
+    "key that the shop has": ("test_keys_the_shop_has_are_rejected",),
+    "time without offset, or in an undeclared format": (
+        "naive time", "slashed time", "bare epoch", "words for a time",
+        "birth date day first",
+    ),
+    "31 February, day 366 of 2023, hour 24, second 60, more than microseconds": (
+        "31 February", "hour 24", "second 60", "nanoseconds", "born on 30 February",
+    ),
+    "time before 1900 or after 2199; birth or cursor in the future": (
+        "year 0023", "year 9999", "recorded in the future", "born in the future",
+        "born before 1900",
+    ),
+}  # fmt: skip
+
+
+def test_every_answer_that_is_documented_is_tested() -> None:
+    text = (PROJECT / "docs" / "source.md").read_text(encoding="utf-8")
+    table = text.partition("### What each kind of file gets")[2].partition("\n\n###")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert {row.split(" | ")[0].removeprefix("| ") for row in rows} == set(DOCUMENTED)
+    there = {*ACCEPTED, *REJECTED, *REFUSED, *globals()}
+    assert {name for names in DOCUMENTED.values() for name in names} <= there

@@ -19,16 +19,42 @@ from source.csv_values import convert
 from source.tables import CUSTOMERS, ORDERS
 
 UTC = dt.timezone.utc
+# Half hours, quarters, offsets of seconds, days skipped, clocks that changed at
+# midnight, twice a year the other way round, or for a war.
 ZONES = [
-    "Europe/London",
-    "America/New_York",
-    "Asia/Kolkata",
-    "Australia/Lord_Howe",
-    "UTC",
-]
+    "Europe/London", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "UTC",
+    "Europe/Amsterdam", "Africa/Monrovia", "Asia/Kathmandu", "Pacific/Apia",
+    "Pacific/Kwajalein", "Africa/Casablanca", "America/Sao_Paulo", "Asia/Tehran",
+    "Europe/Dublin", "America/St_Johns", "Antarctica/Troll", "Europe/Lisbon",
+]  # fmt: skip
 MOMENTS = st.datetimes(
-    dt.datetime(1971, 1, 1), dt.datetime(2099, 12, 31), timezones=st.just(UTC)
+    dt.datetime(1900, 1, 2), dt.datetime(2199, 12, 30), timezones=st.just(UTC)
 )
+YEAR = 366 * 86_400
+
+
+@st.composite
+def near_a_change(draw: st.DrawFn) -> tuple[str, dt.datetime]:
+    """A zone, and a time of its clock within two hours of a change of the clock."""
+    zone = ZoneInfo(draw(st.sampled_from(ZONES)))
+    start = draw(MOMENTS.filter(lambda moment: moment.year < 2198))
+    offset = start.astimezone(zone).utcoffset()
+    low, high = 0, 2 * YEAR
+    later = start + dt.timedelta(seconds=high)
+    if later.astimezone(zone).utcoffset() == offset:
+        high = 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        moved = start + dt.timedelta(seconds=middle)
+        if moved.astimezone(zone).utcoffset() == offset:
+            low = middle
+        else:
+            high = middle
+    change = (start + dt.timedelta(seconds=high)).astimezone(zone)
+    away = dt.timedelta(seconds=draw(st.integers(-7200, 7200)))
+    return zone.key, change.replace(tzinfo=None, microsecond=0, fold=0) + away
+
+
 OFFSETS = st.integers(-14 * 60, 14 * 60)
 PATTERNS = [
     "%d/%m/%Y %H:%M:%S.%f",
@@ -74,6 +100,27 @@ def test_declared_patterns_come_back(
     assert read(naive.strftime(pattern), pattern, zone=zone) == (
         None if twice else micros(moment)
     )
+
+
+@effort(deadline=None, max_examples=300)
+@given(near_a_change())
+def test_a_clock_that_changes_shifts_nothing(
+    chosen: tuple[str, dt.datetime],
+) -> None:
+    """A time the clock showed once is read; one it skipped or showed twice is not."""
+    zone, naive = chosen
+    moments = {
+        naive.replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC)
+        for fold in (0, 1)
+    }
+    shown = [
+        moment
+        for moment in moments
+        if moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None) == naive
+    ]
+    expected = micros(shown[0]) if len(shown) == 1 else None
+    text = naive.strftime("%d/%m/%Y %H:%M:%S")
+    assert read(text, "%d/%m/%Y %H:%M:%S", zone=zone) == expected
 
 
 @effort(deadline=None)
@@ -140,6 +187,44 @@ def test_a_day_of_the_month_too_many_is_refused() -> None:
     assert read("31/02/2023", "%d/%m/%Y", zone="UTC") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("2023-366", "%Y-%j"),
+        ("2023-000", "%Y-%j"),
+        ("2023-060x", "%Y-%j"),
+        ("01/02/2023 00:00:60", "%d/%m/%Y %H:%M:%S"),
+        ("31/12/2016 23:59:61", "%d/%m/%Y %H:%M:%S"),
+        ("01/02/2023 24:00:00", "%d/%m/%Y %H:%M:%S"),
+        ("01/02/2023 00:00:00.1234567", "%d/%m/%Y %H:%M:%S.%f"),
+        ("01/02/2023 13:00 PM", "%d/%m/%Y %I:%M %p"),
+        ("01/02/2023 00:30 AM", "%d/%m/%Y %I:%M %p"),
+        ("2023111", "%Y%m%d"),
+        ("2023-01-01 +01:00:30", "%Y-%m-%d %z"),
+        ("2023-01-01 +99:00", "%Y-%m-%d %z"),
+        ("01 März 2023", "%d %B %Y"),
+        ("01/02/2023 ", "%d/%m/%Y"),
+        ("٠١/02/2023", "%d/%m/%Y"),
+        ("today", "%d/%m/%Y"),
+    ],
+)
+def test_a_pattern_reads_nothing_near_it(text: str, pattern: str) -> None:
+    """Each of these some parser takes for another moment than is written."""
+    assert read(text, pattern, zone="UTC") is None
+
+
+def test_a_pattern_reads_what_it_says() -> None:
+    for text, pattern in (
+        ("2024-366", "%Y-%j"),
+        ("31/12/2024", "%d/%m/%Y"),
+        ("20241231", "%Y%m%d"),
+        ("December 31. 2024 12:00 am", "%B %d. %Y %I:%M %p"),
+        ("100% 2024-12-31", "100%% %Y-%m-%d"),
+        ("(2024) 12*31", "(%Y) %m*%d"),
+    ):
+        assert read(text, pattern, zone="UTC") == read("2024-12-31T00:00:00Z"), text
+
+
 def test_days_have_patterns_too() -> None:
     birth = CUSTOMERS.column("birth_date")
     texts = pa.array(["28/02/1990", "30/02/1990", None, "1990-02-28"])
@@ -174,6 +259,12 @@ def test_one_bad_cell_spoils_no_other() -> None:
         ("orders: {ordered_at: ['%H:%M %z']}", "lacks"),
         ("orders: {ordered_at: ['%Y-%m-%d %I:%M %z']}", "half of the day"),
         ("orders: {ordered_at: ['%Y-%m-%d %Z']}", "not supported"),
+        ("orders: {ordered_at: ['%Y-%m-%d %H:%M %z %']}", "not supported"),
+        ("orders: {ordered_at: ['%Y-%m-%d %d %z']}", "%d twice"),
+        ("orders: {ordered_at: ['%Y-%j %m %z']}", "both %j and %m"),
+        ("orders: {ordered_at: ['%Y-%m-%d %H:%M %p %z']}", "both %H and %p"),
+        ("timezone: [1]", "not known"),
+        ("orders: {ordered_at: [1]}", "not text"),
         ("orders: {ordered_at: [epoch_s, epoch_ms]}", "guessed"),
         ("timezone: Mars/Olympus\norders: {ordered_at: [iso]}", "not known"),
         ("orders: {ordered_at: {formats: [iso], zone: UTC}}", "unknown field"),
