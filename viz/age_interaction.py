@@ -9,10 +9,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
-from matplotlib.figure import Figure
 
-from viz import style, text
+from viz import layout, style, text
 from viz.chart import Chart, Shaped, empty
+from viz.layout import Sheet
 
 NAME = "age_interaction"
 TITLE = "Customer age and interaction"
@@ -31,8 +31,9 @@ _ROW = 0.31
 _HEAD = 8.5
 _EDGES = (0.0, 0.67, 0.8, 0.9, 1.1, 1.25, 1.5, np.inf)
 """Ratios to everybody's share where the colour changes, one step a colour."""
-_ENOUGH = 0.01
-"""A band with a smaller share of all interactions takes no part in the finding."""
+_ENOUGH, _FEWEST, _STANDS_OUT = 0.01, 30, 1.25
+"""What a cell needs to be in the finding: a share of all interactions that its band
+and its type have, interactions of its own, times everybody's share."""
 
 
 def shape(frame: pd.DataFrame) -> Shaped:
@@ -109,21 +110,37 @@ def _finding(table: pd.DataFrame) -> str:
         f"Customers aged {_words(top)} make {text.percent(totals[top] / whole)} of "
         f"{text.number(whole)} interactions"
     )
-    buyers = table[
-        (table["interaction_type"] == "purchase")
-        & (table["age_band"] != "unknown")
+    cell = _strongest(table, totals, whole)
+    if cell is None:
+        return f"{first}; no age does anything much more often than all"
+    who = "they" if cell["age_band"] == top else f"those {_words(cell['age_band'])}"
+    return f"{first}; {who} {_does(cell)} as everybody"
+
+
+def _strongest(
+    table: pd.DataFrame, totals: pd.Series[float], whole: float
+) -> pd.Series[Any] | None:
+    """The cell furthest above everybody's share, of those that say something."""
+    kinds = table.groupby("interaction_type")["interactions"].sum()
+    known = table[
+        (table["age_band"] != "unknown")
         & (table["age_band"].map(totals) >= _ENOUGH * whole)
+        & (table["interaction_type"].map(kinds) >= _ENOUGH * whole)
+        & (table["interactions"] >= _FEWEST)
+        & (table["ratio_to_all"] >= _STANDS_OUT)
     ]
-    if len(buyers) < 2:  # noqa: PLR2004
-        return first
-    best = buyers.iloc[int(buyers["share_of_band"].to_numpy().argmax())]
-    if best["age_band"] == top:
-        share = text.percent(best["share_of_band"])
-        return f"{first} and buy most often, {share} of what they do"
-    return (
-        f"{first}; those {_words(best['age_band'])} buy most often, "
-        f"{text.percent(best['share_of_band'])} of what they do"
-    )
+    if known.empty:
+        return None
+    return known.iloc[int(known["ratio_to_all"].to_numpy().argmax())]
+
+
+def _does(cell: pd.Series[Any]) -> str:
+    """`review 2.6 times as often`, for any type of interaction."""
+    times = f"{cell['ratio_to_all']:.1f} times as often"
+    verbs = {"add_to_cart": f"add to a cart {times}", "wishlist": f"wish {times}",
+             "purchase": f"buy {times}"}  # fmt: skip
+    kind = str(cell["interaction_type"])
+    return verbs.get(kind, f"{text.spaced(kind)} {times}")
 
 
 def _words(band: str) -> str:
@@ -150,20 +167,20 @@ def _alt(table: pd.DataFrame, bands: list[str]) -> str:
     )
 
 
-def draw(shaped: Shaped) -> Figure:
+def draw(shaped: Shaped) -> Sheet:
     """Bars of interactions by age above a grid of each band's mix of types."""
     if shaped.is_empty:
-        return style.empty_page(TITLE, shaped.note)
+        return layout.empty_page(TITLE, shaped.note)
     bands = shaped.extra["bands"]
     body = _ROW * len(bands)
     with style.applied():
         names = max(0.62, *(style.measure(band, style.LABEL) + 0.1 for band in bands))
         names = min(names, 1.4)
-        width = style.INNER - names
+        width = layout.INNER - names
         room = width / len(shaped.extra["types"]) - 0.02
         heads = ["\n".join(_lines(name, room)) for name in shaped.extra["types"]]
         gap = 0.86 + 0.16 * max(1 + head.count("\n") for head in heads)
-        page = style.Page(TITLE, shaped.finding, shaped.note, 2 * body + gap + 0.06)
+        page = layout.Page(TITLE, shaped.finding, shaped.note, 2 * body + gap + 0.06)
         page.label("Interactions, share of all", 0, 0.16, fontweight="bold")
         _bars(page.axes(names, 0.26, width, body), shaped)
         page.label("What each band does, share of its own", 0, body + 0.66,
@@ -180,20 +197,8 @@ def _bars(axes: Axes, shaped: Shaped) -> None:
     known = known[known > 0]
     top = known.idxmax() if len(known) else None
     colors = [style.ACCENT if band == top else style.PALE for band in bands]
-    rows = np.arange(len(bands))
-    axes.barh(rows, totals.to_numpy(), height=0.72, color=colors)
-    labels = [style.drawable(band) for band in bands]
-    axes.set_yticks(rows, labels, fontsize=style.LABEL, color=style.INK)
-    axes.set_xticks([])
-    axes.set_ylim(len(bands) - 0.5, -0.5)
-    axes.set_xlim(0, max(totals.max(), 1) * 1.3)
-    style.bare(axes)
-    for row, value in zip(rows, totals, strict=True):
-        axes.annotate(
-            f"{text.number(value)}, {text.percent(value / whole)}",
-            (value, row), (4, 0), textcoords="offset points", va="center",
-            fontsize=style.LABEL, color=style.INK,
-        )  # fmt: skip
+    words = [f"{text.number(v)}, {text.percent(v / whole)}" for v in totals]
+    layout.named_bars(axes, bands, totals.to_numpy(), words, colors)
 
 
 def _grid(axes: Axes, shaped: Shaped, heads: list[str]) -> None:
@@ -245,7 +250,7 @@ def _grid(axes: Axes, shaped: Shaped, heads: list[str]) -> None:
         color=style.INK,
         rotation=0,
     )
-    style.bare(axes)
+    layout.bare(axes)
 
 
 def _lines(name: str, room: float) -> list[str]:

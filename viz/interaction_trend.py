@@ -7,17 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import (
-    AutoDateLocator,
-    ConciseDateFormatter,
-    DateFormatter,
-    date2num,
-)
-from matplotlib.figure import Figure
-from matplotlib.ticker import Formatter, FuncFormatter, MaxNLocator
 
-from viz import style, text
+from viz import layout, style, text
 from viz.chart import Chart, Shaped, empty
+from viz.layout import Sheet
 
 NAME = "interaction_trend"
 TITLE = "Interaction trend over time"
@@ -34,9 +27,9 @@ TYPES = ["view", "search", "click", "add_to_cart", "wishlist", "purchase", "revi
 ALL = "all types"
 _WINDOW = 28
 """Days at each end that the finding compares."""
-_DAYS_NAMED = 62
-"""Days of history up to which ticks are days, such as `30 Jan`."""
-_TOTAL, _PANEL, _GAP = 1.9, 0.42, 0.12
+_STANDS_OUT = 1.25
+"""How far above both ends a peak is to be in the finding."""
+_TOTAL, _PANEL, _GAP, _CHANGE = 1.9, 0.42, 0.12, 0.68
 
 
 def shape(frame: pd.DataFrame) -> Shaped:
@@ -48,7 +41,9 @@ def shape(frame: pd.DataFrame) -> Shaped:
     Returns:
         `COLUMNS`: `interactions_per_day` is the period's own mean, `trend_per_day`
         the line drawn (the 7-day average where a period is a day, else the mean).
-        Periods without rows count zero. `extra`: `grain`, `types`, `first`, `last`.
+        Periods without rows count zero. `extra`: `grain`, `types`, `first`, `last`,
+        `open` (whether the last day may still be under way and is not compared),
+        `ends`.
     """
     if frame.empty:
         return empty(TITLE, MART, COLUMNS)
@@ -67,8 +62,14 @@ def shape(frame: pd.DataFrame) -> Shaped:
     table = _table(rows, types, grain)
     first = text.as_date(min(frame["first_day"].map(text.as_date)))
     last = text.as_date(max(frame["last_day"].map(text.as_date)))
-    ends = _ends(table[table["interaction_type"] == ALL])
-    extra = {"grain": grain, "types": types, "first": first, "last": last}
+    extra: dict[str, Any] = {
+        "grain": grain,
+        "types": types,
+        "first": first,
+        "last": last,
+    }
+    extra["open"] = grain == "day" and table["period"].nunique() > 2  # noqa: PLR2004
+    ends = _ends(_whole(table[table["interaction_type"] == ALL], extra["open"]))
     return Shaped(
         table=table,
         finding=_finding(table, ends, extra),
@@ -100,6 +101,11 @@ def _table(rows: pd.DataFrame, types: list[str], grain: str) -> pd.DataFrame:
     return full[COLUMNS]
 
 
+def _whole(rows: pd.DataFrame, is_open: bool) -> pd.DataFrame:
+    """The periods of one type without the last, where that may be under way."""
+    return rows.iloc[:-1] if is_open else rows
+
+
 def _ends(total: pd.DataFrame) -> tuple[float, float, int] | None:
     """Means a day at both ends of a series and how many days each end takes.
 
@@ -126,24 +132,32 @@ def _finding(
     made = total["interactions"].sum()
     if made == 0:
         return "No interactions in the whole period"
-    sums = table.groupby("interaction_type")["interactions"].sum()
-    top = str(sums.drop(ALL).idxmax())
-    share = f"{text.percent(sums[top] / made)} of them {_plural(top)}"
     if ends is None:
         when = text.span(text.day(extra["first"]), text.day(extra["last"]))
-        return f"{text.number(made)} interactions, {when}; {share}"
+        return f"{text.number(made)} interactions, {when}; {_share(table, made)}"
     before, after, _ = ends
+    best = _highest(_whole(total, extra["open"]))
+    also = _share(table, made)
+    if best["trend_per_day"] > _STANDS_OUT * max(before, after):
+        top = text.number(best["trend_per_day"])
+        also = f"the peak was {top} in {text.month(best['period'])}"
     said = text.change(before, after)
-    figures = f"from {text.number(before)} to {text.number(after)} a day"
     if said == "±0%":
-        return f"Interactions held at {text.number(after)} a day; {share}"
+        return f"Interactions held at {text.number(after)} a day; {also}"
     if said == "new":
-        return f"Interactions began, now {text.number(after)} a day; {share}"
+        return f"Interactions began, now {text.number(after)} a day; {also}"
     if said.startswith("×"):
         verb = f"grew {said[1:]}-fold"
     else:
         verb = f"rose {said[1:]}" if said.startswith("+") else f"fell {said[1:]}"
-    return f"Interactions {verb}, {figures}; {share}"
+    figures = f"from {text.number(before)} to {text.number(after)} a day"
+    return f"Interactions {verb}, {figures}; {also}"
+
+
+def _share(table: pd.DataFrame, made: float) -> str:
+    sums = table.groupby("interaction_type")["interactions"].sum()
+    top = str(sums.drop(ALL).idxmax())
+    return f"{text.percent(sums[top] / made)} of them {_plural(top)}"
 
 
 def _plural(kind: str) -> str:
@@ -173,8 +187,13 @@ def _note(
         if ends
         else ""
     )
+    unsure = (
+        f" {text.day(extra['last'])} may be incomplete: faint only, not compared."
+        if extra["open"]
+        else ""
+    )
     reach = text.span(text.day(extra["first"]), text.day(extra["last"]))
-    return f"{reach} (UTC).{line}{compared} Source: marts.{MART}"
+    return f"{reach} (UTC).{line}{compared}{unsure} Source: marts.{MART}"
 
 
 def _highest(rows: pd.DataFrame) -> pd.Series[Any]:
@@ -183,7 +202,7 @@ def _highest(rows: pd.DataFrame) -> pd.Series[Any]:
 
 def _alt(table: pd.DataFrame, extra: dict[str, Any]) -> str:
     total = table[table["interaction_type"] == ALL]
-    peak = _highest(total)
+    peak = _highest(_whole(total, extra["open"]))
     sums = table.groupby("interaction_type")["interactions"].sum()
     parts = ", ".join(
         f"{text.spaced(kind)} {text.number(sums[kind])}" for kind in extra["types"]
@@ -196,122 +215,85 @@ def _alt(table: pd.DataFrame, extra: dict[str, Any]) -> str:
     )
 
 
-def draw(shaped: Shaped) -> Figure:
+def draw(shaped: Shaped) -> Sheet:
     """The total as one large line, each type as a small one with its change."""
     if shaped.is_empty:
-        return style.empty_page(TITLE, shaped.note)
+        return layout.empty_page(TITLE, shaped.note)
     table, types = shaped.table, shaped.extra["types"]
     if table["period"].nunique() == 1:
         return _draw_one(shaped)
     with style.applied():
         height = 0.3 + _TOTAL + 0.68 + len(types) * (_PANEL + _GAP)
-        page = style.Page(TITLE, shaped.finding, shaped.note, height)
+        page = layout.Page(TITLE, shaped.finding, shaped.note, height)
         left, right = 0.5, 0.12
         page.label("Interactions a day, all types", 0, 0.14, fontweight="bold")
-        total = page.axes(left, 0.3, style.INNER - left - right, _TOTAL)
-        _total(total, table[table["interaction_type"] == ALL], shaped.extra["grain"])
+        total = page.axes(left, 0.3, layout.INNER - left - right, _TOTAL)
+        _total(total, table[table["interaction_type"] == ALL], shaped.extra)
         top = 0.3 + _TOTAL + 0.5
         page.label("By type, each on its own scale", 0, top, fontweight="bold")
-        page.label("a day, latest", style.INNER, top, ha="right",
-                   fontsize=style.SMALL, color=style.MUTED)  # fmt: skip
+        if shaped.extra["ends"]:
+            small = {"ha": "right", "fontsize": style.SMALL, "color": style.MUTED}
+            page.label("latest a day", layout.INNER - _CHANGE, top, **small)
+            page.label("change", layout.INNER, top, **small)
         for index, kind in enumerate(types):
             rows = table[table["interaction_type"] == kind]
             y = top + 0.14 + index * (_PANEL + _GAP)
-            _small(page, rows, kind, y)
+            _small(page, _whole(rows, shaped.extra["open"]), kind, y)
         return page.figure
 
 
-def _total(axes: Axes, rows: pd.DataFrame, grain: str) -> None:
+def _total(axes: Axes, rows: pd.DataFrame, extra: dict[str, Any]) -> None:
     axes.set_label(ALL)
-    when, trend = rows["period"], rows["trend_per_day"]
-    if grain == "day":
+    when = rows["period"]
+    line = _whole(rows, extra["open"])
+    if extra["grain"] == "day":
         axes.plot(when, rows["interactions_per_day"], color=style.PALE, linewidth=0.6,
                   label="day")  # fmt: skip
-    axes.plot(when, trend, color=style.ACCENT, linewidth=2, label="trend")
-    axes.set_ylim(0, max(rows["interactions_per_day"].max(), trend.max(), 1) * 1.16)
-    axes.set_xlim(when.iloc[0], when.iloc[-1])
-    axes.grid(axis="y")
-    axes.set_axisbelow(True)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: text.number(v)))
-    locator = AutoDateLocator(minticks=2, maxticks=6)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    if (when.iloc[-1] - when.iloc[0]).days <= _DAYS_NAMED:
-        formatter: Formatter = DateFormatter("%-d %b")  # type: ignore[no-untyped-call]
-    else:
-        formatter = ConciseDateFormatter(  # type: ignore[no-untyped-call]
-            locator, show_offset=False
-        )
-    axes.xaxis.set_major_formatter(formatter)
-    _peak(axes, rows)
-
-
-def _peak(axes: Axes, rows: pd.DataFrame) -> None:
-    best = _highest(rows)
+    axes.plot(line["period"], line["trend_per_day"], color=style.ACCENT, linewidth=2,
+              label="trend")  # fmt: skip
+    most = max(rows["interactions_per_day"].max(), line["trend_per_day"].max())
+    layout.value_axis(axes, most)
+    layout.time_axis(axes, when.iloc[0], when.iloc[-1])
+    best = _highest(line)
     value = float(best["trend_per_day"])
-    if value == 0:
-        return
-    low, high = axes.get_xlim()
-    when = float(date2num(best["period"]))  # type: ignore[no-untyped-call]
-    place = (when - low) / max(high - low, 1e-9)
-    side = "left" if place < 0.2 else "right" if place > 0.8 else "center"  # noqa: PLR2004
-    axes.plot([best["period"]], [value], "o", color=style.ACCENT, markersize=4,
-              clip_on=False)  # fmt: skip
-    axes.annotate(
-        f"peak {text.number(value)}, {text.day(best['period'])}",
-        (best["period"], axes.get_ylim()[1]), (0, -2), textcoords="offset points",
-        ha=side, va="top", fontsize=style.SMALL, color=style.INK,
-    )  # fmt: skip
+    if value > 0:
+        said = f"peak {text.number(value)}, {text.day(best['period'])}"
+        layout.peak(axes, best["period"], value, said)
 
 
-def _small(page: style.Page, rows: pd.DataFrame, kind: str, top: float) -> None:
-    names, figures = 0.95, 1.22
-    axes = page.axes(names, top, style.INNER - names - figures, _PANEL)
+def _small(page: layout.Page, rows: pd.DataFrame, kind: str, top: float) -> None:
+    names, figures = 0.95, 1.45
+    axes = page.axes(names, top, layout.INNER - names - figures, _PANEL)
     axes.set_label(kind)
-    color = style.WARM if kind == "purchase" else style.ACCENT
-    axes.fill_between(
-        rows["period"], rows["trend_per_day"], color=color, alpha=0.14, linewidth=0
-    )
-    axes.plot(rows["period"], rows["trend_per_day"], color=color, linewidth=1.3)
-    axes.set_ylim(0, max(rows["trend_per_day"].max(), 1e-9) * 1.05)
-    axes.set_xlim(rows["period"].iloc[0], rows["period"].iloc[-1])
+    layout.small_area(axes, rows["period"], rows["trend_per_day"])
     axes.set_xticks([])
     axes.set_yticks([])
-    style.bare(axes)
+    layout.bare(axes)
     name = style.fit(style.drawable(text.spaced(kind)), names - 0.08, style.LABEL)
-    page.label(name, 0, top + _PANEL * 0.68)
+    base = top + _PANEL * 0.68
+    page.label(name, 0, base)
     ends = _ends(rows)
-    latest = ends[1] if ends else float(rows["interactions_per_day"].mean())
-    said = f"{text.number(latest)}"
-    if ends:
-        said += f"  {text.change(ends[0], ends[1])}"
-    page.label(said, style.INNER, top + _PANEL * 0.68, ha="right")
+    if ends is None:
+        mean = text.number(float(rows["interactions_per_day"].mean()))
+        page.label(f"{mean} a day", layout.INNER, base, ha="right")
+        return
+    page.label(text.number(ends[1]), layout.INNER - _CHANGE, base, ha="right")
+    said = text.change(ends[0], ends[1]) if any(ends[:2]) else "–"
+    page.label(said, layout.INNER, base, ha="right")
 
 
-def _draw_one(shaped: Shaped) -> Figure:
+def _draw_one(shaped: Shaped) -> Sheet:
     """One period alone has no trend: bars of its types."""
     rows = shaped.table[shaped.table["interaction_type"] != ALL]
     height = 0.3 * len(rows) + 0.3
     with style.applied():
-        page = style.Page(TITLE, shaped.finding, shaped.note, height)
+        page = layout.Page(TITLE, shaped.finding, shaped.note, height)
         page.label("Interactions by type", 0, 0.14, fontweight="bold")
-        axes = page.axes(1.0, 0.26, style.INNER - 1.0, height - 0.26)
+        axes = page.axes(1.0, 0.26, layout.INNER - 1.0, height - 0.26)
         axes.set_label(ALL)
-        places = np.arange(len(rows))
-        axes.barh(places, rows["interactions"], height=0.72, color=style.ACCENT)
-        names = [style.drawable(text.spaced(kind)) for kind in rows["interaction_type"]]
-        axes.set_yticks(places, names, fontsize=style.LABEL, color=style.INK)
-        axes.set_xticks([])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlim(0, max(rows["interactions"].max(), 1) * 1.2)
-        style.bare(axes)
-        for place, value in zip(places, rows["interactions"], strict=True):
-            axes.annotate(
-                text.number(value), (value, place), (4, 0),
-                textcoords="offset points", va="center", fontsize=style.LABEL,
-            )  # fmt: skip
+        names = [text.spaced(kind) for kind in rows["interaction_type"]]
+        words = [text.number(value) for value in rows["interactions"]]
+        layout.named_bars(axes, names, rows["interactions"], words, style.ACCENT)
         return page.figure
 
 

@@ -1,4 +1,4 @@
-"""Historical purchase trends by category: each category against all the others."""
+"""Historical purchase trends by category: the whole, and each on a scale of its own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 
-from viz import style, text
+from viz import layout, style, text
 from viz.chart import Chart, Shaped, empty
+from viz.layout import Sheet
 
 NAME = "purchase_trends"
 TITLE = "Historical purchase trends by category"
@@ -19,7 +19,8 @@ COLUMNS = ["purchase_month", "category", "orders", "units", "revenue"]
 _YEAR = 12
 _ENOUGH = 0.01
 """A category with a smaller share of revenue takes no part in the finding."""
-_PANEL, _HEAD, _COLUMNS = 1.02, 0.52, 2
+_TOTAL, _PANEL, _HEAD, _COLUMNS = 1.5, 0.66, 0.56, 2
+ALL = "all categories"
 
 
 def shape(frame: pd.DataFrame) -> Shaped:
@@ -108,11 +109,13 @@ def _finding(sums: pd.Series[float], order: list[str], extra: dict[str, Any]) ->
     whole = float(sums.sum())
     if whole == 0:
         return "No revenue in any category yet"
-    top = order[0]
+    known = [name for name in order if name != "unknown"] or order
+    top = known[0]
     name = text.short(top, 36)
+    among = " of the known categories" if top != order[0] else ""
     first = (
         f"{name} brings {text.percent(sums[top] / whole)} of {text.number(whole)} "
-        "revenue"
+        f"revenue{', the most' + among if among else ''}"
         if len(order) > 1
         else f"{name} brings all {text.number(whole)} revenue"
     )
@@ -121,7 +124,10 @@ def _finding(sums: pd.Series[float], order: list[str], extra: dict[str, Any]) ->
     movers = {
         category: pair[1] / pair[0]
         for category, pair in pairs.items()
-        if pair and pair[0] > 0 and sums[category] >= _ENOUGH * whole
+        if pair
+        and pair[0] > 0
+        and category != "unknown"
+        and sums[category] >= _ENOUGH * whole
     }
     if not extra["total"] or extra["total"][0] <= 0:
         return first
@@ -171,89 +177,111 @@ def _alt(sums: pd.Series[float], order: list[str], extra: dict[str, Any]) -> str
         pair = extra["changes"][category]
         parts.append(f"{said} ({text.change(*pair)})" if pair else said)
     return (
-        f"Small panels of monthly revenue, one a category, over "
+        f"A line of monthly revenue above a small line for each category, over "
         f"{text.count(extra['months'], 'month')}; in all: {'; '.join(parts)}."
     )
 
 
-def draw(shaped: Shaped) -> Figure:
-    """A panel a category: its own line strong, all the others faint, one scale."""
+def draw(shaped: Shaped) -> Sheet:
+    """All categories as one large line, each as a small one on its own scale."""
     if shaped.is_empty:
-        return style.empty_page(TITLE, shaped.note)
+        return layout.empty_page(TITLE, shaped.note)
+    if shaped.extra["months"] == 1:
+        return _draw_one(shaped)
     order = shaped.extra["categories"]
+    wide = shaped.table.pivot(
+        index="purchase_month", columns="category", values="revenue"
+    )[order]
     columns = min(_COLUMNS, len(order))
-    lines = -(-len(order) // columns)
+    lines = -(-len(order) // columns) if len(order) > 1 else 0
     with style.applied():
-        height = lines * (_PANEL + _HEAD) + 0.28
-        page = style.Page(TITLE, shaped.finding, shaped.note, height)
-        wide = shaped.table.pivot(
-            index="purchase_month", columns="category", values="revenue"
-        )[order]
-        left, gap = 0.52, 0.22
-        width = (style.INNER - left - gap * (columns - 1)) / columns
-        for index, category in enumerate(order):
+        heads = 0.3 + _TOTAL + 0.5
+        height = heads + lines * (_PANEL + _HEAD) + 0.24
+        page = layout.Page(TITLE, shaped.finding, shaped.note, height)
+        left, right = 0.52, 0.12
+        page.label("Revenue a month, all categories", 0, 0.14, fontweight="bold")
+        total = page.axes(left, 0.3, layout.INNER - left - right, _TOTAL)
+        _total(total, wide.sum(axis=1))
+        if lines:
+            said = "Each category, on its own scale"
+            page.label(said, 0, heads, fontweight="bold")
+        width = (layout.INNER - 0.25 * (columns - 1)) / columns
+        for index, category in enumerate(order if lines else []):
             row, column = divmod(index, columns)
-            x = left + column * (width + gap)
-            y = row * (_PANEL + _HEAD)
-            # The first column's heads begin above its tick labels.
-            start, room = (x, width) if column else (0.0, width + left)
-            _head(page, shaped, category, (start, y), room)
-            axes = page.axes(x, y + _HEAD - 0.06, width, _PANEL)
-            below = index + columns >= len(order)
-            _panel(axes, wide, category, first=column == 0, below=below)
+            place = column * (width + 0.25), heads + 0.03 + row * (_PANEL + _HEAD)
+            _small(page, shaped, wide[category], place, width)
         return page.figure
 
 
-def _head(
-    page: style.Page,
+def _total(axes: Axes, revenue: pd.Series[float]) -> None:
+    axes.set_label(ALL)
+    when = revenue.index
+    _lines(axes, revenue, 2)
+    layout.value_axis(axes, float(revenue.max()))
+    layout.time_axis(axes, when[0], when[-1])
+    if revenue.max() > 0:
+        best = pd.Timestamp(str(revenue.idxmax()))
+        said = f"peak {text.number(revenue.max())}, {text.month(best)}"
+        layout.peak(axes, best, float(revenue.max()), said)
+
+
+def _lines(axes: Axes, revenue: pd.Series[float], width: float) -> None:
+    """Whole months as a line, the last one, which may be under way, dotted."""
+    ink: dict[str, Any] = {"color": style.ACCENT, "linewidth": width}
+    axes.plot(revenue.index[:-1], revenue.iloc[:-1], label="complete", **ink)
+    axes.plot(revenue.index[-2:], revenue.iloc[-2:], label="last",
+              linestyle=(0, (1, 1.6)), solid_capstyle="butt", **ink)  # fmt: skip
+    if len(revenue) == 2:  # noqa: PLR2004
+        axes.plot(revenue.index, revenue, "o", markersize=4, clip_on=False, **ink)
+
+
+def _small(
+    page: layout.Page,
     shaped: Shaped,
-    category: str,
+    revenue: pd.Series[float],
     place: tuple[float, float],
     width: float,
 ) -> None:
     x, y = place
-    share = text.percent(shaped.extra["shares"][category])
+    category = str(revenue.name)
     pair = shaped.extra["changes"][category]
-    said = f"{share} of revenue"
+    said = f"{text.percent(shaped.extra['shares'][category])} of revenue"
     if pair:
         said += f", {text.change(*pair)}"
-    name = style.fit(style.drawable(category), width, style.TITLE, "bold")
-    page.label(name, x, y + 0.17, fontsize=style.TITLE, fontweight="bold")
-    page.label(said, x, y + 0.35, fontsize=style.SMALL, color=style.MUTED)
-
-
-def _panel(
-    axes: Axes, wide: pd.DataFrame, category: str, *, first: bool, below: bool
-) -> None:
+    name = style.fit(style.drawable(category), width, style.LABEL, "bold")
+    page.label(name, x, y + 0.23, fontweight="bold")
+    page.label(said, x, y + 0.4, fontsize=style.SMALL, color=style.MUTED)
+    axes = page.axes(x + 0.5, y + _HEAD, width - 0.5, _PANEL)
     axes.set_label(category)
-    for other in wide.columns:
-        if other != category:
-            axes.plot(wide.index, wide[other], color=style.PALE, linewidth=0.6)
-    own = wide[category]
-    if len(own) > 1:
-        axes.plot(own.index[:-1], own.iloc[:-1], color=style.ACCENT, label="complete")
-        axes.plot(own.index[-2:], own.iloc[-2:], color=style.ACCENT, label="last",
-                  linestyle=(0, (1, 1.6)), solid_capstyle="butt")  # fmt: skip
-        axes.set_xlim(own.index[0], own.index[-1])
-    if len(own) <= 2:  # noqa: PLR2004
-        axes.plot(own.index, own, "o", color=style.ACCENT, markersize=5, clip_on=False)
-    axes.set_ylim(0, max(float(wide.to_numpy().max()), 1) * 1.06)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.yaxis.set_major_locator(MaxNLocator(3))
+    most = float(revenue.max())
+    axes.fill_between(revenue.index, revenue, color=style.ACCENT, alpha=0.14,
+                      linewidth=0)  # fmt: skip
+    _lines(axes, revenue, 1.3)
+    axes.set_ylim(min(0.0, float(revenue.min())), max(most, 1e-9) * 1.05)
+    axes.set_xlim(revenue.index[0], revenue.index[-1])
+    axes.set_xticks([])
+    axes.set_yticks([0, most] if most > 0 else [0])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: text.number(v)))
-    axes.grid(axis="y", linewidth=0.5)
-    axes.set_axisbelow(True)
-    if not first:
-        axes.tick_params(labelleft=False)
-    ends = [own.index[0]] if len(own) == 1 else [own.index[0], own.index[-1]]
-    axes.set_xticks(ends, [text.month(moment) for moment in ends])
-    if not below:
-        axes.tick_params(labelbottom=False)
-    labels = axes.get_xticklabels()
-    if len(labels) > 1:
-        labels[0].set_horizontalalignment("left")
-        labels[-1].set_horizontalalignment("right")
+    layout.bare(axes)
+
+
+def _draw_one(shaped: Shaped) -> Sheet:
+    """One month alone has no trend: bars of its categories."""
+    order, shares = shaped.extra["categories"], shaped.extra["shares"]
+    sums = shaped.table.groupby("category")["revenue"].sum()[order]
+    height = 0.3 * len(order) + 0.3
+    with style.applied():
+        page = layout.Page(TITLE, shaped.finding, shaped.note, height)
+        month = text.month(shaped.table["purchase_month"].iloc[0])
+        page.label(f"Revenue in {month}", 0, 0.14, fontweight="bold")
+        widest = max(style.measure(name, style.LABEL) for name in order)
+        names = min(widest + 0.12, 1.8)
+        axes = page.axes(names, 0.26, layout.INNER - names, height - 0.26)
+        axes.set_label(ALL)
+        fitted = [style.fit(style.drawable(n), names - 0.1, style.LABEL) for n in order]
+        words = [f"{text.number(sums[n])}, {text.percent(shares[n])}" for n in order]
+        layout.named_bars(axes, fitted, sums.to_numpy(), words, style.ACCENT)
+        return page.figure
 
 
 CHART = Chart(NAME, TITLE, MART, shape, draw)

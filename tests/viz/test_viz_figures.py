@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -92,7 +93,7 @@ def test_no_text_collides_or_leaves_the_page(
 ) -> None:
     _, figure = _drawn(rows, case, chart.name)
     texts = _texts(figure)
-    page = figure.bbox
+    page = figure.bbox.padded(-0.7 * style.MARGIN * figure.dpi)
     assert len(texts) >= 4
     for words, box in texts:
         assert box.x0 >= page.x0 - 1, words
@@ -190,7 +191,7 @@ def test_words_on_cells_can_be_read_in_light_and_dark(color: str) -> None:
     assert _contrast(style.INKS[color], style.INKS[ink]) >= 4.5
 
 
-@pytest.mark.parametrize("ink", [style.INK, style.MUTED, style.ACCENT, style.WARM])
+@pytest.mark.parametrize("ink", [style.INK, style.MUTED, style.ACCENT])
 def test_words_on_paper_can_be_read_in_light_and_dark(ink: str) -> None:
     assert _contrast(ink, style.PAPER) >= 4.5
     assert _contrast(style.INKS[ink], style.INKS[style.PAPER]) >= 4.5
@@ -208,38 +209,101 @@ def test_activity_bars_and_cells_are_the_marts(
     mart = marts[case]["customer_activity_by_region_tier"]
     bars = _bars(figure, 0)
     assert sum(bars) == mart["interactions"].sum()
-    largest = mart.groupby("region")["interactions"].sum().nlargest(12)
+    sums = mart.groupby("region")["interactions"].sum()
+    largest = sums.drop("unknown", errors="ignore").nlargest(12)
     assert bars[: len(largest)] == largest.tolist()
-    first = shaped.table.iloc[0]
-    region, tier = first["region"], first["loyalty_tier"]
-    own = mart[(mart["region"] == region) & (mart["loyalty_tier"] == tier)]
-    assert first["interactions_per_customer_month"] == (
-        pytest.approx(own["interactions"].sum() / own["active_customers"].sum())
+    table = shaped.table.set_index(["region", "loyalty_tier"])
+    known = mart[mart["region"] != "unknown"]
+    cells = {
+        (round(item.get_position()[0]), round(item.get_position()[1])): item.get_text()
+        for item in figure.axes[1].texts
+    }
+    for row, region in enumerate(largest.index):
+        for column, tier in enumerate(shaped.extra["tiers"]):
+            if tier == "other tiers":
+                continue
+            own = known[(known["region"] == region) & (known["loyalty_tier"] == tier)]
+            if own.empty:
+                assert cells[column, row] == "–"
+                continue
+            rate = own["interactions"].sum() / own["active_customers"].sum()
+            assert cells[column, row] == f"{rate:.1f}"
+            found = table.loc[(region, tier), "interactions_per_customer_month"]
+            assert found == pytest.approx(rate)
+
+
+def test_activity_shows_the_tiers_of_all_regions(rows: Rows, marts: Rows) -> None:
+    shaped, figure = _drawn(rows, "sample", "customer_activity")
+    mart = marts["sample"]["customer_activity_by_region_tier"]
+    known = mart[mart["region"] != "unknown"]
+    gold = known[known["loyalty_tier"] == "gold"]
+    rate = gold["interactions"].sum() / gold["active_customers"].sum()
+    last = [item for item in figure.axes[1].texts if item.get_fontweight() == "bold"]
+    assert [item.get_text() for item in last][2] == f"{rate:.1f}"
+    assert len(last) == len(shaped.extra["tiers"])
+
+
+def test_activity_puts_the_unknown_last_and_without_a_rate(rows: Rows) -> None:
+    shaped, figure = _drawn(rows, "sample", "customer_activity")
+    assert shaped.extra["regions"][-1] == "unknown"
+    row = len(shaped.extra["regions"]) - 1
+    words = [i.get_text() for i in figure.axes[1].texts if i.get_position()[1] == row]
+    assert set(words) == {"–"}
+
+
+def _activity(**columns: Any) -> pd.DataFrame:
+    base = {
+        "region": "Europe",
+        "is_other_region": False,
+        "loyalty_tier": "gold",
+        "is_other_tier": False,
+        "regions": 1,
+        "interactions": 100,
+        "purchases": 0,
+        "customer_months": 50,
+        "first_month": "2024-01-01",
+        "last_month": "2024-02-01",
+    }
+    return pd.DataFrame({**base, **columns})
+
+
+def test_activity_has_no_column_for_customers_nobody_knows() -> None:
+    frame = _activity(
+        region=["Europe", "Europe", "unknown"],
+        loyalty_tier=["gold", "bronze", "unknown"],
     )
+    shaped = BY_NAME["customer_activity"].shape(frame)
+    assert shaped.extra["tiers"] == ["bronze", "gold"]
+    assert shaped.table["loyalty_tier"].nunique() == 3
+
+
+def test_activity_does_not_compare_what_is_too_small() -> None:
+    frame = _activity(
+        loyalty_tier=["bronze", "gold", "platinum"],
+        interactions=[300, 600, 900],
+        customer_months=[100, 100, 10],
+    )
+    shaped = BY_NAME["customer_activity"].shape(frame)
+    assert "gold customers are 2.0 times as active as bronze" in shaped.finding
+    assert "fewer than 30 customer-months" in shaped.note
+    figure = BY_NAME["customer_activity"].draw(shaped)
+    # Bronze and gold have a cell of colour, platinum has its number alone.
+    assert len(figure.axes[1].patches) == 2
+    assert "90.0" in [item.get_text() for item in figure.axes[1].texts]
 
 
 def test_activity_names_who_is_folded(rows: Rows) -> None:
     shaped, figure = _drawn(rows, "sixty", "customer_activity")
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert len(labels) == 13
-    assert labels[-1].replace("\n", " ") == "48 other regions"
+    assert len(labels) == 14
+    assert labels[-2].replace("\n", " ") == "48 other regions"
+    assert labels[-1] == "All regions"
     assert "other tiers" in set(shaped.table["loyalty_tier"])
 
 
 def test_activity_does_not_lead_with_the_unknown() -> None:
-    frame = pd.DataFrame(
-        {
-            "region": ["unknown", "Europe"],
-            "is_other_region": False,
-            "loyalty_tier": "gold",
-            "is_other_tier": False,
-            "regions": 1,
-            "interactions": [60, 40],
-            "purchases": 0,
-            "customer_months": [6, 4],
-            "first_month": "2024-01-01",
-            "last_month": "2024-02-01",
-        }
+    frame = _activity(
+        region=["unknown", "Europe"], interactions=[60, 40], customer_months=[6, 40]
     )
     found = BY_NAME["customer_activity"].shape(frame).finding
     assert found.startswith("Europe leads the known regions with 40% of 100")
@@ -258,15 +322,39 @@ def test_the_first_products_are_the_marts(case: str, rows: Rows, marts: Rows) ->
     assert len(figure.axes) == best["category"].nunique()
 
 
-def test_one_leader_a_category(rows: Rows) -> None:
-    shaped, _ = _drawn(rows, "sample", "top_products")
-    leaders = shaped.table[shaped.table["leads_category"]]
-    assert (leaders.groupby("category")["product_id"].nunique() == 1).all()
+def test_a_bar_says_where_else_its_product_leads(rows: Rows, marts: Rows) -> None:
+    shaped, figure = _drawn(rows, "sample", "top_products")
+    mart = marts["sample"]["top_products_by_category_region"]
+    top = mart[mart["product_rank"] == 1]
+    led = top.groupby(["category", "product_id"]).size()
+    best = shaped.table[shaped.table["product_rank"] == 1]
+    for axes in figure.axes:
+        own = best[best["category"] == axes.get_label()]
+        pairs: list[tuple[Any, Any]] = list(
+            zip(own.itertuples(), axes.patches, strict=True)
+        )
+        for row, bar in pairs:
+            assert row.regions_led == led[row.category, row.product_id]
+            strong = bar.get_facecolor()[:3] == to_rgb(style.ACCENT)
+            assert strong == (row.regions_led > 1)
 
 
-def test_left_out_products_are_said(rows: Rows) -> None:
+def test_regions_left_over_share_a_row(rows: Rows, marts: Rows) -> None:
     shaped, _ = _drawn(rows, "sixty", "top_products")
-    assert "the top 6 of 25 categories and the top 5 of 60 regions" in shaped.note
+    assert "the top 6 of 25 categories" in shaped.note
+    assert "the top 5 of 60 regions and the rest in one" in shaped.note
+    mart = marts["sixty"]["top_products_by_category_region"]
+    five = mart.groupby("region")["revenue"].sum().nlargest(5).index
+    rest = mart[~mart["region"].isin(five)]
+    folded = shaped.table[shaped.table["region"] == "55 other regions"]
+    assert len(folded) == 6 * 3
+    for category, group in folded.groupby("category"):
+        own = rest[rest["category"] == category]
+        best = own.groupby("product_id")["revenue"].sum().nlargest(3)
+        assert group["revenue"].tolist() == pytest.approx(best.tolist())
+        assert group["product_id"].tolist() == best.index.tolist()
+        share = best.iloc[0] / own["revenue"].sum()
+        assert group["share_of_pair"].iloc[0] == pytest.approx(share)
 
 
 def test_products_without_sales_rank_by_interactions(rows: Rows) -> None:
@@ -283,12 +371,34 @@ def test_the_trend_line_is_the_marts_average(rows: Rows, marts: Rows) -> None:
     mart = marts["sample"]["interaction_trend_daily"]
     days = mart.groupby("date_day")[["interactions", "interactions_7d_avg"]].sum()
     lines = {str(line.get_label()): line for line in figure.axes[0].get_lines()}
-    assert np.allclose(lines["trend"].get_ydata(), days["interactions_7d_avg"])
+    # The last day may still be under way: it is faint, and no part of the line.
+    assert np.allclose(lines["trend"].get_ydata(), days["interactions_7d_avg"][:-1])
     assert np.allclose(lines["day"].get_ydata(), days["interactions"])
     assert figure.axes[0].get_ylim()[0] == 0
     views = next(axes for axes in figure.axes if axes.get_label() == "view")
     own = mart[mart["interaction_type"] == "view"]["interactions_7d_avg"]
-    assert np.allclose(views.get_lines()[0].get_ydata(), own)
+    assert np.allclose(views.get_lines()[0].get_ydata(), own[:-1])
+
+
+def test_the_last_day_is_not_compared(rows: Rows) -> None:
+    frame = rows["sample"]["interaction_trend"].copy()
+    last = frame["period"] == frame["period"].max()
+    before = BY_NAME["interaction_trend"].shape(frame)
+    frame.loc[last, ["interactions", "interactions_7d_avg"]] = 0
+    after = BY_NAME["interaction_trend"].shape(frame)
+    assert before.extra["ends"] == after.extra["ends"]
+    assert before.finding.split(";")[0] == after.finding.split(";")[0]
+    assert "15 Oct 2024 may be incomplete" in after.note
+
+
+def test_a_peak_that_stands_out_is_in_the_finding(rows: Rows) -> None:
+    frame = rows["sample"]["interaction_trend"].copy()
+    busy = frame["period"].astype(str) == "2023-11-24"
+    for name in ("interactions", "interactions_7d_avg"):
+        frame[name] = frame[name].astype(float)
+        frame.loc[busy, name] *= 9
+    finding = BY_NAME["interaction_trend"].shape(frame).finding
+    assert re.search(r"the peak was [\d.,]+\sK in Nov 2023", finding), finding
 
 
 def test_a_decade_keeps_its_total(rows: Rows, marts: Rows) -> None:
@@ -325,22 +435,49 @@ def test_purchase_lines_are_the_marts(case: str, rows: Rows, marts: Rows) -> Non
     shaped, figure = _drawn(rows, case, "purchase_trends")
     mart = marts[case]["purchase_trend_by_category"]
     assert shaped.table["revenue"].sum() == pytest.approx(mart["revenue"].sum())
-    for axes in figure.axes:
-        own = mart[mart["category"] == axes.get_label()]
+    months = pd.date_range(
+        str(mart["purchase_month"].min()), str(mart["purchase_month"].max()), freq="MS"
+    )
+    labels = [str(axes.get_label()) for axes in figure.axes]
+    assert labels == [purchase_trends.ALL, *shaped.extra["categories"]]
+    for axes, label in zip(figure.axes, labels, strict=True):
+        own = mart if label == purchase_trends.ALL else mart[mart["category"] == label]
         if own.empty:
+            assert label.endswith("other categories")
             continue
         by_month = own.groupby("purchase_month")["revenue"].sum()
-        months = pd.date_range(
-            str(mart["purchase_month"].min()),
-            str(mart["purchase_month"].max()),
-            freq="MS",
-        )
         filled = by_month.set_axis(pd.to_datetime(by_month.index)).reindex(
             months, fill_value=0.0
         )
         lines = {str(line.get_label()): line for line in axes.get_lines()}
         assert np.allclose(lines["complete"].get_ydata(), filled.iloc[:-1])
         assert np.allclose(lines["last"].get_ydata(), filled.iloc[-2:])
+        assert axes.get_ylim()[0] == 0
+        if label != purchase_trends.ALL:
+            assert axes.get_yticks().tolist() == pytest.approx([0, filled.max()])
+
+
+def test_one_month_is_bars_of_its_categories(rows: Rows, marts: Rows) -> None:
+    _, figure = _drawn(rows, "tiny", "purchase_trends")
+    mart = marts["tiny"]["purchase_trend_by_category"]
+    sums = mart.groupby("category")["revenue"].sum()
+    assert _bars(figure, 0) == sorted(sums, reverse=True)
+
+
+def test_purchases_do_not_lead_with_the_unknown() -> None:
+    frame = pd.DataFrame(
+        {
+            "purchase_month": "2024-01-01",
+            "category": ["unknown", "Books"],
+            "is_other": False,
+            "orders": 1,
+            "units": 1,
+            "revenue": [60.0, 40.0],
+            "categories": 2,
+        }
+    )
+    found = purchase_trends.shape(frame).finding
+    assert found.startswith("Books brings 40% of 100 revenue, the most of the known")
 
 
 def test_purchases_compare_whole_months_with_a_year_before() -> None:
@@ -383,6 +520,35 @@ def test_age_bars_and_shares_are_the_marts(rows: Rows, marts: Rows) -> None:
     assert views["share_of_band"].item() == pytest.approx(own.iloc[0] / own.sum())
     words = [item.get_text() for item in figure.axes[1].texts]
     assert len(words) == len(shaped.table)
+
+
+def _ages(**mix: list[int]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            (band, kind, 1, made)
+            for band, counts in mix.items()
+            for kind, made in zip(["view", "purchase", "review"], counts, strict=True)
+        ],
+        columns=["age_band", "interaction_type", "customers", "interactions"],
+    )
+
+
+def test_the_age_finding_is_the_strongest_cell() -> None:
+    frame = _ages(**{"25-34": [800, 100, 50], "65+": [200, 100, 150]})
+    found = BY_NAME["age_interaction"].shape(frame).finding
+    share = (150 / 450) / (200 / 1400)
+    assert found == (
+        "Customers aged 25–34 make 68% of 1,400 interactions; those 65 and over "
+        f"review {share:.1f} times as often as everybody"
+    )
+
+
+def test_ages_that_do_the_same_are_not_told_apart() -> None:
+    frame = _ages(**{"25-34": [800, 100, 100], "65+": [400, 51, 49]})
+    found = BY_NAME["age_interaction"].shape(frame).finding
+    assert found.endswith("no age does anything much more often than all")
+    few = _ages(**{"25-34": [8000, 100, 10], "65+": [400, 51, 20]})
+    assert "review" not in BY_NAME["age_interaction"].shape(few).finding
 
 
 @EVERY
