@@ -34,6 +34,7 @@ check: .venv/.dev ## The static tier: no service needed, under a minute
 lock: .venv/.run ## Resolve the dependencies anew and pin them with hashes
 	@for name in bootstrap run dev; do \
 	    $(LOCK) requirements/$$name.in -o requirements/$$name.lock; done
+	@$(LOCK) benchmarks/requirements.in -o benchmarks/requirements.txt
 
 clean: ## Remove the environment and build outputs; the stack's data stays
 	rm -rf .venv target logs *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -43,6 +43,7 @@ class TablePlan:
             watermark must follow even where no row differs.
         query: the SELECT sent to the source.
         split: how the read is divided.
+        distinct: columns in which most rows differ.
     """
 
     spec: TableSpec
@@ -55,6 +56,7 @@ class TablePlan:
     query: str
     split: Split = field(default_factory=Split)
     rebase: bool = False
+    distinct: tuple[str, ...] = ()
 
 
 @dataclass
@@ -115,7 +117,13 @@ class Lander:
         columns = [*self.types, *st.CDC_COLUMNS]
         comment = f"{self.schema}.{self.spec.name} of the source, as landed by ingest"
         self.session.sql(
-            st.create_table(self.plan.relation, columns, self._partition(), comment)
+            st.create_table(
+                self.plan.relation,
+                columns,
+                self._partition(),
+                comment,
+                self.plan.distinct,
+            )
         ).collect()
         if not self.plan.first:
             self._evolve()
@@ -124,6 +132,7 @@ class Lander:
                 st.create_table(
                     self._side("history"), columns, None,
                     f"Every captured version of {self.spec.name}, append-only",
+                    self.plan.distinct,
                 )
             ).collect()  # fmt: skip
 

@@ -19,7 +19,7 @@ from ingest.engine import end_leftovers, open_engine, read_watermarks
 from ingest.land import Lander, TablePlan, TableResult
 from ingest.manifest import Manifest, TableSpec
 from ingest.postgres import JdbcAddress, SourceSession, jdbc_address, open_source
-from ingest.split import Split, split_for
+from ingest.split import Split, distinct_columns, split_for
 from ingest.types import map_column
 
 DEFAULT_MANIFEST = Path(__file__).with_name("tables.yml")
@@ -142,6 +142,8 @@ def make_plans(
                     st.window(spec.cursor, lower), split.by_page,
                 ),
                 split=split,
+                distinct=distinct_columns(source, manifest.source_schema, spec, rows)
+                if mark is None else (),
             )
         )  # fmt: skip
     return plans

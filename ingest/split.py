@@ -1,4 +1,4 @@
-"""How a whole table is read: in ranges, and whether they lie in partition order.
+"""How a whole table is read and laid out: in ranges, and in partition order or not.
 
 A heap is divided by its pages: even, without an index, whatever the key. Ranges of a
 column serve what has no pages of its own (a partitioned table, PostgreSQL 13).
@@ -26,6 +26,7 @@ SORTED_RANGE_BYTES = 64 * 2**20
 PARALLEL_READS = 2
 SPLIT_FROM_BYTES = 32 * 2**20
 SAMPLE_PAGES = 2000
+MOSTLY = 0.5
 FILES_PER_PARTITION = 2.0
 """Up to this many files a partition, sorting in place beats sending rows about."""
 
@@ -131,3 +132,26 @@ def _in_order(
     )
     files, partitions = rows[0]
     return bool(files <= FILES_PER_PARTITION * partitions)
+
+
+def distinct_columns(
+    source: SourceSession, schema: str, spec: TableSpec, rows: int
+) -> tuple[str, ...]:
+    """Columns in which most rows differ, for which a dictionary is pure cost.
+
+    As PostgreSQL's statistics say; key and cursor where it has none.
+    """
+    found = source.rows(
+        "SELECT attname, max(n_distinct) FROM pg_stats WHERE schemaname = "
+        f"{st.literal(schema)} AND tablename = {st.literal(spec.name)} "
+        "GROUP BY attname ORDER BY attname"
+    )
+    if not found:
+        return tuple(n for n in (spec.cursor, *spec.key[: len(spec.key) == 1]) if n)
+    return tuple(name for name, n in found if mostly_distinct(n, rows))
+
+
+def mostly_distinct(n_distinct: float, rows: int) -> bool:
+    """What `pg_stats.n_distinct` means: a number of values, or minus their share."""
+    share = -n_distinct if n_distinct < 0 else n_distinct / max(rows, 1)
+    return share > MOSTLY

@@ -9,6 +9,7 @@ from ingest.types import Mapping, quote
 
 PAGE = "_ecom_page"
 """Where a row lies in its heap; reads are divided by it, staging never has it."""
+DICTIONARY = "write.parquet.dict-encoding-enabled"
 CDC_COLUMNS = (
     ("_cdc_batch_id", "string"),
     ("_cdc_loaded_at", "timestamp"),
@@ -124,10 +125,14 @@ def create_table(
     columns: Sequence[tuple[str, str]],
     partition_by: str | None,
     comment: str,
+    plain: Sequence[str] = (),
 ) -> str:
-    """DDL of a staging table."""
+    """DDL of a staging table; `plain` columns are written without a dictionary."""
     body = ", ".join(f"{tick(name)} {kind}" for name, kind in columns)
     partition = f"PARTITIONED BY ({partition_by})" if partition_by else ""
+    encodings = "".join(
+        f", {spark_literal(f'{DICTIONARY}.column.{name}')}='false'" for name in plain
+    )
     return (
         f"CREATE TABLE IF NOT EXISTS {relation} ({body}) USING iceberg {partition} "
         f"COMMENT {spark_literal(comment)} TBLPROPERTIES ("
@@ -138,7 +143,7 @@ def create_table(
         # Else a file stays open for each partition a task meets; the engine has
         # ended at ten million rows over 654 days.
         "'write.spark.fanout.enabled'='false', "
-        "'write.parquet.compression-codec'='snappy')"
+        f"'write.parquet.compression-codec'='snappy'{encodings})"
     )
 
 

@@ -29,6 +29,7 @@ def test_a_partitioned_load_keeps_one_file_open(
         f"INSERT INTO t SELECT i, 'v', '2024-01-01 00:00+00'::timestamptz + {DAYS} * i "
         "* interval '86.4 s' / 20 FROM generate_series(0, 19999) i "
         f"ORDER BY {ORDERS[order]}",
+        "ANALYZE t",
     )
     monkeypatch.setattr(split, "SPLIT_FROM_BYTES", 0)
     monkeypatch.setattr(split, "SORTED_RANGE_BYTES", 2**17)
@@ -49,9 +50,23 @@ def test_a_partitioned_load_keeps_one_file_open(
     )[0]
     assert partitions == DAYS
     assert files <= 2 * DAYS
+    # A dictionary of values that hardly repeat is pure cost.
+    properties = dict(shop.staged("SHOW TBLPROPERTIES {s}.t"))
+    without = [name for name in properties if name.startswith(st.DICTIONARY)]
+    assert without == [f"{st.DICTIONARY}.column.{name}" for name in ("at", "id")]
     # Every later write, too, gets its rows sorted, so that files close one by one.
     explained = shop.staged("EXPLAIN INSERT INTO {s}.t SELECT * FROM {s}.t")[0][0]
     assert "Sort [" in explained
+
+
+@pytest.mark.parametrize(
+    ("n_distinct", "expected"),
+    [(-1.0, True), (-0.1, False), (7.0, False), (900.0, True)],
+)
+def test_whether_most_rows_have_a_value_of_their_own(
+    n_distinct: float, expected: bool
+) -> None:
+    assert split.mostly_distinct(n_distinct, 1000) is expected
 
 
 @given(s.integers(0, 10**7), s.integers(1, 10**12), s.integers(1, 2**28))
