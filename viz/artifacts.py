@@ -24,11 +24,13 @@ class Tests:
             `skipped`).
         at: when, ISO 8601 in UTC.
         failures: name, outcome and message of each test that did not pass.
+        every: name and outcome of all tests, by name.
     """
 
     counts: dict[str, int]
     at: str
     failures: list[tuple[str, str, str]]
+    every: list[tuple[str, str]]
 
     @property
     def total(self) -> int:
@@ -55,11 +57,17 @@ class Relation:
     description: str
     columns: list[Column]
     depends_on: list[str]
+    unique_id: str
 
     @property
     def anchor(self) -> str:
         """Its id on the page."""
         return f"{self.layer}-{self.name}"
+
+    @property
+    def docs(self) -> str:
+        """Its place in the dbt docs page, with columns and lineage."""
+        return f"#!/{self.unique_id.split('.')[0]}/{self.unique_id}"
 
 
 def folder() -> Path:
@@ -112,6 +120,7 @@ def _tests(found: dict[str, Any] | None) -> Tests | None:
         counts=dict(Counter(str(result["status"]) for result in results)),
         at=str(found.get("metadata", {}).get("generated_at", ""))[:19] + "Z",
         failures=sorted(failures),
+        every=sorted((r["unique_id"].split(".")[2], str(r["status"])) for r in results),
     )
 
 
@@ -132,6 +141,15 @@ def dictionary(target: Path) -> list[Relation]:
         (relation for relation in found if relation.layer in _SHOWN),
         key=lambda relation: (_SHOWN.index(relation.layer), relation.name),
     )
+
+
+def exposures(target: Path) -> dict[str, str]:
+    """The place of each chart in the dbt docs page, by the chart's name."""
+    manifest = read(target / "manifest.json") or {}
+    return {
+        str(node["name"]): f"#!/exposure/{key}"
+        for key, node in manifest.get("exposures", {}).items()
+    }
 
 
 def _types(catalog: dict[str, Any] | None) -> dict[str, dict[str, str]]:
@@ -161,9 +179,8 @@ def _relation(node: dict[str, Any], types: dict[str, str]) -> Relation:
             )
             for name, column in known.items()
         ],
-        depends_on=[
-            key.split(".")[-1] for key in node.get("depends_on", {}).get("nodes", [])
-        ],
+        depends_on=list(node.get("depends_on", {}).get("nodes", [])),
+        unique_id=str(node["unique_id"]),
     )
 
 

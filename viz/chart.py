@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from viz import sql
+from viz.layout import Sheet
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Chart:
     title: str
     mart: str
     shape: Callable[[pd.DataFrame], Shaped]
-    draw: Callable[[Shaped], Figure]
+    draw: Callable[[Shaped], Sheet]
 
     def query(self, prefix: str) -> str:
         """The SQL that reads the mart, schemas prefixed by `prefix`."""

@@ -54,6 +54,7 @@ class ChartResult:
             the engine does not say.
         rows: rows drawn.
         width, height: of the PNG, in pixels.
+        head, foot: how much of the height words take, above and below the drawing.
         files: file names by kind: `png`, `svg`, `dark`, `csv`.
     """
 
@@ -67,6 +68,8 @@ class ChartResult:
     rows: int
     width: int
     height: int
+    head: int
+    foot: int
     files: dict[str, str]
 
 
@@ -84,20 +87,27 @@ def draw_all(settings: Settings, out: Path) -> list[ChartResult]:
         ServiceError: the Thrift server is unreachable.
         DataError: a mart is not there, or a query fails.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    results = []
+    made: list[tuple[ChartResult, dict[str, bytes]]] = []
     with task("Drawing the charts", total=len(CHARTS), unit="charts") as progress:
         for chart, frame, built_at in fetched(settings):
             shaped = chart.shape(frame)
-            results.append(write(chart, shaped, out, built_at))
+            made.append(drawn(chart, shaped, built_at))
             progress.advance()
             progress.describe(f"Drew {chart.name}")
-    write_text(
-        out / INDEX,
-        json.dumps([asdict(r) for r in results], indent=2, ensure_ascii=False) + "\n",
-    )
+    # Nothing is written before all are drawn: a folder is of one moment.
+    write_all(made, out)
     say(f"Charts: {out}")
-    return results
+    return [result for result, _ in made]
+
+
+def write_all(made: list[tuple[ChartResult, dict[str, bytes]]], out: Path) -> None:
+    """Write drawn charts and then `charts.json`, which names them."""
+    out.mkdir(parents=True, exist_ok=True)
+    for _, files in made:
+        for name, content in files.items():
+            write_bytes(out / name, content)
+    index = [asdict(result) for result, _ in made]
+    write_text(out / INDEX, json.dumps(index, indent=2, ensure_ascii=False) + "\n")
 
 
 def fetched(
@@ -134,10 +144,13 @@ def changed_at(reader: Reader, chart: Chart, prefix: str) -> str | None:
     return f"{stamp.isoformat()}Z"
 
 
-def write(
-    chart: Chart, shaped: Shaped, out: Path, built_at: str | None = None
-) -> ChartResult:
-    """Draw one chart and write its four files; the same data give the same bytes."""
+def drawn(
+    chart: Chart, shaped: Shaped, built_at: str | None = None
+) -> tuple[ChartResult, dict[str, bytes]]:
+    """Draw one chart: what it says, and its four files by name.
+
+    The same data give the same bytes.
+    """
     figure = chart.draw(shaped)
     svg = svg_text(figure)
     files = {
@@ -146,14 +159,17 @@ def write(
         "dark": f"{chart.name}-dark.svg",
         "csv": f"{chart.name}.csv",
     }
-    write_bytes(out / files["png"], png_bytes(figure))
-    write_text(out / files["svg"], svg)
-    write_text(out / files["dark"], style.darken(svg))
-    write_text(out / files["csv"], csv_text(shaped.table))
-    width, height = (
-        round(inches * style.PNG_DPI) for inches in figure.get_size_inches()
+    contents = {
+        files["png"]: png_bytes(figure),
+        files["svg"]: svg.encode("utf-8"),
+        files["dark"]: style.darken(svg).encode("utf-8"),
+        files["csv"]: csv_text(shaped.table).encode("utf-8"),
+    }
+    width, height, head, foot = (
+        round(inches * style.PNG_DPI)
+        for inches in (*figure.get_size_inches(), figure.head, figure.foot)
     )
-    return ChartResult(
+    result = ChartResult(
         name=chart.name,
         title=chart.title,
         finding=shaped.finding,
@@ -164,8 +180,11 @@ def write(
         rows=len(shaped.table),
         width=width,
         height=height,
+        head=head,
+        foot=foot,
         files=files,
     )
+    return result, contents
 
 
 def png_bytes(figure: Figure) -> bytes:

@@ -15,11 +15,16 @@ from stack import endpoints
 
 ROW_LIMIT = 20_000
 USER = "reader"
-_MISSING = ("TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND", "NoSuchTable")
+_MISSING = (
+    "TABLE_OR_VIEW_NOT_FOUND",
+    "SCHEMA_NOT_FOUND",
+    "NoSuchTable",
+    "UNRESOLVED_COLUMN",
+)
 
 
 class MissingRelationError(DataError):
-    """The relation has not been built yet: run `ecom run`."""
+    """A relation or column has not been built yet: run `ecom run`."""
 
 
 class Reader:
@@ -89,7 +94,7 @@ class Reader:
         """As `rows`, or None where a relation or column is not there (yet)."""
         try:
             return self.rows(sql, limit)
-        except DataError:
+        except MissingRelationError:
             return None
 
     def _unreachable(self, error: BaseException) -> ServiceError:
@@ -113,7 +118,7 @@ def _failed(sql: str, error: Exception) -> DataError:
     reason = _reason(error)
     if any(mark in str(error) for mark in _MISSING):
         return MissingRelationError(
-            f"Reading the marts failed, a relation is not there: {reason}",
+            f"Reading the marts failed, a relation or column is not there: {reason}",
             "run `ecom run` to build the warehouse",
         )
     first = next((line for line in sql.splitlines() if line.strip()), "")

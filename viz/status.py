@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,7 @@ _RELATIONS = (
 )
 _KEPT = 20
 _LEFT_OUT = {"versions"}
+_NUMBER = re.compile(r"[\d,]+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,14 @@ class Log:
     def is_empty(self) -> bool:
         """Whether nothing is recorded."""
         return not self.rows
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers alone."""
+        return [
+            all(_NUMBER.fullmatch(value) for value in column if value) and any(column)
+            for column in zip(*self.rows, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -59,25 +70,41 @@ class Status:
     @property
     def last_publish(self) -> str | None:
         """When readers last got new tables, or None where nothing is recorded."""
+        return self._publish("published")
+
+    @property
+    def taken_back(self) -> str | None:
+        """When the last publish was taken back, or None where it still stands."""
+        last, back = self.last_publish, self._publish("rolled_back")
+        return back if last and back and back > last else None
+
+    def _publish(self, event: str) -> str | None:
         log = self.publishes
         if log is None or "event" not in log.columns:
             return None
-        event, when = log.columns.index("event"), log.columns.index("happened_at")
-        return next((row[when] for row in log.rows if row[event] == "published"), None)
+        kind, when = log.columns.index("event"), log.columns.index("happened_at")
+        return next((row[when] for row in log.rows if row[kind] == event), None)
 
     @property
     def agreement(self) -> str | None:
-        """What the newest comparison with the source found, as a sentence."""
+        """What the newest comparison of each table found, as a sentence."""
         log = self.reconciliations
         if log is None or log.is_empty or "differing_keys" not in log.columns:
             return None
-        when, keys = (log.columns.index(n) for n in ("checked_at", "differing_keys"))
-        newest = [row for row in log.rows if row[when] == log.rows[0][when]]
-        differing = [row for row in newest if row[keys] != "0"]
+        when, keys, table = (
+            log.columns.index(n) for n in ("checked_at", "differing_keys", "table_name")
+        )
+        # Rows come newest first, so that the first of a table is its last state.
+        newest: dict[str, list[str]] = {}
+        for row in log.rows:
+            newest.setdefault(row[table], row)
+        differing = sorted(name for name, row in newest.items() if row[keys] != "0")
         tables = text.count(len(newest), "table")
         if not differing:
-            return f"{tables} compared at {newest[0][when]} UTC, no key differs."
-        return f"{len(differing)} of {tables} differ at {newest[0][when]} UTC."
+            return (
+                f"{tables} compared, last at {log.rows[0][when]} UTC, no key differs."
+            )
+        return f"{len(differing)} of {tables} differ: {text.joined(differing)}."
 
 
 def read(reader: Reader, prefix: str) -> Status:
@@ -161,4 +188,15 @@ def _shown(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.1f}"
-    return text.short(value, 160)
+    return text.short(_pairs(str(value)), 160)
+
+
+def _pairs(value: str) -> str:
+    """`ingest 4.1, build 20`, where a value is such a JSON object."""
+    if not value.startswith("{"):
+        return value
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return value
+    return ", ".join(f"{key} {one}" for key, one in found.items())

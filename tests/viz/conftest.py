@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +68,11 @@ def make_site(
         if case not in made:
             base = tmp_path_factory.mktemp(f"site of {case}")
             drawn = base / "charts"
-            drawn.mkdir()
-            results = [
-                asdict(charts.write(chart, chart.shape(rows[case][chart.name]), drawn))
+            made_up = [
+                charts.drawn(chart, chart.shape(rows[case][chart.name]))
                 for chart in charts.CHARTS
             ]
-            charts.write_text(drawn / charts.INDEX, json.dumps(results))
+            charts.write_all(made_up, drawn)
             full = case != "empty"
             if full:
                 viz_pages.write_artifacts(base)

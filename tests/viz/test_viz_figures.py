@@ -73,15 +73,15 @@ def _within(axis: Any, tick: Any) -> bool:
 @EVERY
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_draws_without_a_warning(
-    chart: Chart, case: str, rows: Rows, tmp_path: Path, gallery: Path
+    chart: Chart, case: str, rows: Rows, gallery: Path
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         shaped = chart.shape(rows[case][chart.name])
-        result = charts.write(chart, shaped, tmp_path)
+        result, files = charts.drawn(chart, shaped)
     assert result.finding
     assert result.alt
-    png = (tmp_path / f"{chart.name}.png").read_bytes()
+    png = files[f"{chart.name}.png"]
     assert png.startswith(b"\x89PNG")
     (gallery / f"{case}-{chart.name}.png").write_bytes(png)
 
@@ -146,7 +146,8 @@ def test_another_process_gives_the_same_bytes(rows: Rows, tmp_path: Path) -> Non
     program = (
         "import sys, pandas as pd; from pathlib import Path; from viz import charts, "
         "top_products as t; p = Path(sys.argv[1]); "
-        "charts.write(t.CHART, t.shape(pd.read_pickle(p / 'rows.pickle')), p)"
+        "charts.write_all([charts.drawn(t.CHART, "
+        "t.shape(pd.read_pickle(p / 'rows.pickle')))], p)"
     )
     subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)],
@@ -552,12 +553,10 @@ def test_ages_that_do_the_same_are_not_told_apart() -> None:
 
 
 @EVERY
-def test_the_csv_is_what_is_drawn(chart: Chart, rows: Rows, tmp_path: Path) -> None:
+def test_the_csv_is_what_is_drawn(chart: Chart, rows: Rows) -> None:
     shaped = chart.shape(rows["unicode"][chart.name])
-    charts.write(chart, shaped, tmp_path)
-    read = pd.read_csv(
-        io.StringIO((tmp_path / f"{chart.name}.csv").read_text(encoding="utf-8"))
-    )
+    _, files = charts.drawn(chart, shaped)
+    read = pd.read_csv(io.BytesIO(files[f"{chart.name}.csv"]))
     assert list(read.columns) == list(shaped.table.columns)
     for name in read.select_dtypes("number").columns:
         assert np.allclose(

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from playwright.sync_api import Browser
 
 from common.errors import DataError
 from common.settings import Settings
-from viz import charts, site, status
+from tests.viz import viz_pages
+from viz import artifacts, charts, site, status
 from viz.reader import MissingRelationError, Reader
 from viz.sql import PREFIX_VARIABLE, schema_prefix
 
@@ -111,6 +113,38 @@ def test_the_site_is_built(drawn: tuple[Path, float], stack_settings: Settings) 
     words = (out / "status.html").read_text(encoding="utf-8")
     assert "core.fct_interactions" in words
     assert "Nothing is built yet" not in words
+
+
+def test_the_docs_page_opens_at_its_links(
+    drawn: tuple[Path, float],
+    stack_settings: Settings,
+    browser: Browser,
+    tmp_path: Path,
+) -> None:
+    """dbt's real page: views, columns and lineage, and not one request or complaint."""
+    target = stack_settings.home.parent / "target"
+    index = site.write(tmp_path / "site", drawn[0], viz_pages.nothing_seen(), target)
+    page = browser.new_page()
+    complaints: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    docs = (index.parent / site.DOCS).as_uri()
+    for place, words in {
+        "#!/model/model.ecom.stg_customers": ("stg_customers", "loyalty_tier", "view"),
+        "#!/model/model.ecom.interaction_by_age": ("age_band", "Depends On"),
+        artifacts.exposures(target)["top_products"]: (
+            "top_products_by_category_region",
+        ),
+    }.items():
+        page.goto(docs + place)
+        for word in words:
+            page.locator("body").get_by_text(word).first.wait_for(timeout=20_000)
+    assert complaints == []
+    assert {url.split("#")[0] for url in asked if not url.startswith("data:")} == {docs}
+    page.close()
+    assert all(relation.columns for relation in artifacts.dictionary(target))
 
 
 def test_counts_are_what_readers_see(stack_settings: Settings) -> None:

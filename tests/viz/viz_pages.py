@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from viz import sql, status
+from viz import charts, sql, status
 
 AT = "2026-11-24T21:00:00.123456Z"
 
@@ -39,8 +39,17 @@ def write_artifacts(target: Path) -> None:
         {"unique_id": "test.ecom.unique_dim.1", "status": "pass", "message": None},
         {"unique_id": "test.ecom.sums_agree.2", "status": "fail", "message": "3 rows"},
     ]
+    fact = {**node, "unique_id": "model.ecom.fct_interactions",
+            "name": "fct_interactions", "alias": "fct_interactions",
+            "schema": "ci_ab12_core", "depends_on": {"nodes": []}}  # fmt: skip
+    exposures = {f"exposure.ecom.{c.name}": {"name": c.name} for c in charts.CHARTS}
     _write(
-        target / "manifest.json", {"nodes": {node["unique_id"]: node}, "sources": {}}
+        target / "manifest.json",
+        {
+            "nodes": {found["unique_id"]: found for found in (node, fact)},
+            "sources": {},
+            "exposures": exposures,
+        },
     )
     _write(target / "catalog.json", {"nodes": {node["unique_id"]: catalog}})
     _write(
@@ -48,7 +57,8 @@ def write_artifacts(target: Path) -> None:
         {"metadata": {"generated_at": AT}, "results": results},
     )
     (target / "static_index.html").write_text(
-        "<!doctype html><html lang='en'><title>docs</title><h1>dbt docs</h1>",
+        "<!doctype html><html lang='en'><title>docs</title><h1>dbt docs</h1>"
+        f"{node['unique_id']} {fact['unique_id']} {' '.join(exposures)}",
         encoding="utf-8",
     )
 
