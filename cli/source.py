@@ -69,7 +69,7 @@ def generate(
     """Fill an empty shop with believable data; the tables are made where missing.
 
     Example: ecom source generate --customers 5000 --products 500
-    --interactions 200000 --orders 20000
+    --interactions 200000 --orders 6000
     """
     from source.generate import Size
     from source.generate import generate as fill

@@ -8,7 +8,7 @@ from source import schema
 from source.database import transaction
 from source.generate import Size, generate
 
-SAMPLE = Size(customers=5_000, products=500, interactions=200_000, orders=20_000)
+SAMPLE = Size(customers=5_000, products=500, interactions=200_000, orders=6_000)
 
 
 def sample(settings: Settings) -> dict[str, int]:
