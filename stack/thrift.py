@@ -6,22 +6,45 @@ One warm JVM serves dbt and readers (HiveServer2, binary) and ingest (Spark Conn
 from __future__ import annotations
 
 import os
+import time
 
-from stack import hadoop, java
+from common.progress import task
+from stack import class_archive, hadoop, java
 from stack.home import Home
 from stack.process import base_environment, listens, start_detached
 from stack.service import ServiceBase, log_size
 
 CATALOG = "lake"
 DRIVER_MEMORY = "3g"
+RECORDING_PATIENCE = 120.0
+ENGINE_JARS = ("iceberg-spark-runtime", "postgresql")
+# The packages that Spark's launcher opens, but not its incubator module: vectors for
+# MLlib alone, and some builds of Java 17 lack it.
+OPENED = (
+    "java.base/java.lang", "java.base/java.lang.invoke", "java.base/java.lang.reflect",
+    "java.base/java.io", "java.base/java.net", "java.base/java.nio",
+    "java.base/java.util", "java.base/java.util.concurrent",
+    "java.base/java.util.concurrent.atomic", "java.base/jdk.internal.ref",
+    "java.base/sun.nio.ch", "java.base/sun.nio.cs", "java.base/sun.security.action",
+    "java.base/sun.util.calendar", "java.security.jgss/sun.security.krb5",
+)  # fmt: skip
+JAVA_OPTIONS = (
+    "-XX:+UseParallelGC",
+    "-XX:MinHeapFreeRatio=10",
+    "-XX:MaxHeapFreeRatio=30",
+    "-Djava.net.preferIPv4Stack=true",
+    f"-DHADOOP_USER_NAME={hadoop.ENGINE}",
+    "-Djdk.reflect.useDirectMethodHandle=false",
+    "-Dio.netty.tryReflectionSetAccessible=true",
+    "-Dio.netty.allocator.type=pooled",
+    *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENED),
+)
 
 
 def spark_settings(home: Home) -> dict[str, str]:
     """Spark's configuration of the embedded engine."""
     ports = home.ports()
-    jars = ":".join(
-        str(java.jar(name)) for name in ("iceberg-spark-runtime", "postgresql")
-    )
+    jars = ":".join(str(java.jar(name)) for name in ENGINE_JARS)
     catalog = f"spark.sql.catalog.{CATALOG}"
     return {
         "spark.master": f"local[{os.cpu_count() or 2}]",
@@ -32,9 +55,6 @@ def spark_settings(home: Home) -> dict[str, str]:
         # On spark.jars, Thrift's worker threads do not find the classes (trap 4).
         "spark.driver.extraClassPath": jars,
         "spark.executor.extraClassPath": jars,
-        "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -Djava.net.preferIPv4Stack=true "
-        f"-DHADOOP_USER_NAME={hadoop.ENGINE} "
-        "-XX:MinHeapFreeRatio=10 -XX:MaxHeapFreeRatio=30",
         "spark.local.dir": str(home.folder("tmp")),
         "spark.ui.port": str(ports["spark_ui"]),
         "spark.ui.retainedJobs": "100",
@@ -90,12 +110,42 @@ class Thrift(ServiceBase):
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_LOG_DIR": str(log.parent),
         }
-        command = [
-            str(java.spark_home() / "bin" / "spark-submit"),
+        process = start_detached(self._command(), log, environment, self.home.root)
+        self.record.write(process.pid)
+        self.await_ready(self.healthy, log, before, patience=120)
+
+    def stop(self) -> bool:
+        """End the engine; one that records its classes is given time to write them."""
+        process = self.process()
+        recording = class_archive.recorded_by(process) if process else None
+        if recording is None:
+            return super().stop()
+        self.stop_patience = RECORDING_PATIENCE
+        began = time.monotonic()
+        with task("Keeping the engine's classes for faster starts (only this once)"):
+            ended = super().stop()
+        if time.monotonic() - began < RECORDING_PATIENCE:
+            class_archive.keep(recording)
+        recording.unlink(missing_ok=True)
+        return ended
+
+    def _command(self) -> list[str]:
+        """What `spark-submit` would run, without the JVM it needs to find that out."""
+        found = java.find_java()
+        jars = [java.jar(name) for name in ENGINE_JARS]
+        jars += sorted((java.spark_home() / "jars").glob("*.jar"))
+        # An archive refuses folders before its jars, so the configuration comes last.
+        class_path = [*jars, self.home.folder("conf")]
+        wanted = class_archive.archive(found, jars, JAVA_OPTIONS)
+        return [
+            found,
+            f"-Xmx{DRIVER_MEMORY}",
+            *class_archive.java_options(wanted, self.home.root),
+            *JAVA_OPTIONS,
+            "-cp",
+            ":".join(str(entry) for entry in class_path),
+            "org.apache.spark.deploy.SparkSubmit",
             "--class",
             "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2",
             "spark-internal",
         ]
-        process = start_detached(command, log, environment, self.home.root)
-        self.record.write(process.pid)
-        self.await_ready(self.healthy, log, before, patience=120)

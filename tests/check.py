@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.settings import PROJECT, Settings
 from stack.endpoints import dbt_environment
 
+AT_ONCE = 2
+WRITES_MANIFEST, READS_MANIFEST = "dbt parse", "conventions"
 BIN = Path(sys.executable).parent
 GATES = {
     "ruff format": ["ruff", "format", "--check", "."],
@@ -42,18 +46,35 @@ def main() -> int:
     """Run every gate; the number that failed."""
     environment = {**os.environ, **dbt_environment(Settings.from_environment())}
     environment["DBT_TARGET_PATH"] = str(PROJECT / "target" / "check")
-    failed = []
-    for name, (program, *arguments) in GATES.items():
+
+    def gate(name: str) -> tuple[str, subprocess.CompletedProcess[str], float]:
+        program, *arguments = GATES[name]
         began = time.monotonic()
         done = subprocess.run(
             [str(BIN / program), *arguments],
             cwd=PROJECT, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        verdict = "ok" if done.returncode == 0 else "FAILED"
-        print(f"{name:<16} {verdict:<7} {time.monotonic() - began:5.1f} s", flush=True)
-        if done.returncode:
-            failed.append(name)
-            print(done.stdout[-4000:] + done.stderr[-4000:])
+        return name, done, time.monotonic() - began
+
+    failed = []
+    parsed = threading.Event()
+
+    def in_turn(name: str) -> tuple[str, subprocess.CompletedProcess[str], float]:
+        if name == READS_MANIFEST:
+            parsed.wait()
+        try:
+            return gate(name)
+        finally:
+            if name == WRITES_MANIFEST:
+                parsed.set()
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for name, done, seconds in pool.map(in_turn, GATES):
+            verdict = "ok" if done.returncode == 0 else "FAILED"
+            print(f"{name:<16} {verdict:<7} {seconds:5.1f} s", flush=True)
+            if done.returncode:
+                failed.append(name)
+                print(done.stdout[-4000:] + done.stderr[-4000:])
     print(f"{len(GATES) - len(failed)} passed, {len(failed)} failed")
     return len(failed)
 

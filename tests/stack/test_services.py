@@ -166,6 +166,9 @@ def test_down_leaves_no_process_and_no_socket(home: Settings) -> None:
     ecom(home, "ingest", code=3)
     ecom(home, "up")
     assert_data_is_there(home)
+    # That clean stop, or one before it, has left the engine's classes.
+    engine = psutil.Process(pids(home)["thrift"]).cmdline()
+    assert any(word.startswith("-XX:SharedArchiveFile=") for word in engine)
 
 
 def test_a_taken_port_is_named(home: Settings) -> None:
