@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
+import psycopg2
 import pyarrow as pa
 from psycopg2 import sql
 
@@ -44,7 +46,8 @@ LOADING = "ecom_loading"
 CONNECTIONS = 2
 BLOCKS_A_COPY = 16
 INDEX_MEMORY = "256MB"
-LOCK_PATIENCE = "10s"
+# Seconds to wait for whoever reads the old tables before anything is loaded.
+LOCK_PATIENCE = 10.0
 DOING = "Generating the shop"
 
 
@@ -262,14 +265,51 @@ def _finish(settings: Settings, table: Table, shown: Task) -> None:
 def _rehearse(cursor: Cursor) -> None:
     """Fail now rather than after the load where the old tables cannot go."""
     cursor.execute("SAVEPOINT rehearsal")
-    cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_PATIENCE,))
+    _lock_old_tables(cursor, time.monotonic() + LOCK_PATIENCE)
     for name in existing_tables(cursor):
         cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(PUBLIC, name)))
     cursor.execute("ROLLBACK TO SAVEPOINT rehearsal")
 
 
+def _lock_old_tables(cursor: Cursor, until: float | None = None) -> None:
+    """Take all the old tables at once, or none and ask again.
+
+    A reader that takes them in another order would make a deadlock with us, and one
+    of the two would be ended: so we give way before PostgreSQL looks for one (1 s).
+    Every fifth time we wait longer, since only then it calls an autovacuum off.
+
+    Args:
+        cursor: of the transaction that is to hold them.
+        until: when to give up (`time.monotonic`); None for never.
+    """
+    present = sorted(existing_tables(cursor))
+    if not present:
+        return
+    names = sql.SQL(", ").join(sql.Identifier(PUBLIC, name) for name in present)
+    for attempt in count(1):
+        cursor.execute("SAVEPOINT locks")
+        patience = "1500ms" if attempt % 5 == 0 else "500ms"
+        cursor.execute("SET LOCAL lock_timeout = %s", (patience,))
+        try:
+            cursor.execute(
+                sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names)
+            )
+        except (
+            psycopg2.errors.LockNotAvailable,
+            psycopg2.errors.DeadlockDetected,
+        ):
+            if until is not None and time.monotonic() > until:
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT locks; RELEASE SAVEPOINT locks")
+            time.sleep(0.2)
+        else:
+            cursor.execute("SET LOCAL lock_timeout = 0")
+            return
+
+
 def _swap(cursor: Cursor) -> None:
     """Put the loaded tables in the place of the old ones, with their rights."""
+    _lock_old_tables(cursor)
     present = existing_tables(cursor)
     for table in TABLES:
         if table.name in present:

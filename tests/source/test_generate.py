@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import psycopg2
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -280,6 +281,19 @@ def test_a_view_on_the_shop_is_named_and_nothing_changes(
     assert sum(counts().values()) == 0
 
 
+def test_a_table_that_somebody_holds_is_known_before_the_load(
+    shop: Settings, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "LOCK_PATIENCE", 0.1)
+    reader = psycopg2.connect(shop.source_dsn)
+    reader.cursor().execute("SELECT count(*) FROM orders")
+    with pytest.raises(DataError, match="another session holds the tables"):
+        generate.generate(shop, SMALL)
+    reader.close()
+    generate.generate(shop, SMALL)
+    assert counts()["orders"] == SMALL.orders
+
+
 @pytest.mark.parametrize(
     "size",
     [
@@ -312,7 +326,8 @@ def test_tiny_shops_are_possible(shop: Settings, counts: Counts, size: Size) -> 
 def test_a_reader_sees_the_old_shop_or_the_new_one(
     shop: Settings, query: Query
 ) -> None:
-    """Ten sizes one after another; whoever looks sees one of them in all tables."""
+    """Six sizes one after another; whoever looks, in whatever order, waits or sees one
+    of them in all tables, and no deadlock ends either."""
     sizes = [Size(40 + n, 20 + n, 300 + n, 30 + n) for n in range(6)]
     generate.generate(shop, sizes[0])
     seen, over = [], threading.Event()
