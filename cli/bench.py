@@ -11,7 +11,7 @@ from cli.output import JsonFlag, print_json
 from common.errors import UsageError
 from common.settings import Settings
 
-NAMES = ("stack", "source", "ingest", "viz")
+NAMES = ("stack", "source", "ingest", "warehouse", "viz")
 
 
 def register(app: typer.Typer) -> None:

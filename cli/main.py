@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, ingest, publish, source, stack, viz
+from cli import bench, ingest, maintain, publish, source, stack, viz
 from cli.output import print_json
 from common.errors import EcomError
 from common.progress import console, say
@@ -38,6 +38,7 @@ stack.register(app)
 source.register(app)
 ingest.register(app)
 publish.register(app)
+maintain.register(app)
 viz.register(app)
 bench.register(app)
 

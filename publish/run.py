@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from common.errors import BusyError, DataError
 from common.progress import say
 from common.settings import PROJECT, Settings
-from publish import building, journal
+from publish import building, costs, journal
 from publish.journal import Journal, Move, Publish
 from publish.lake import MAIN, Lake, drop_branch, open_lake
 from stack.endpoints import connect_url, source_dsn
@@ -94,6 +94,7 @@ def _phases(
     branch = BRANCH_PREFIX + report.run_id
     with report.phase("build"):
         outcome = building.build(settings, branch, full_refresh)
+        costs.add_spark_costs(settings, lake, report.started_at)
         if not outcome.succeeded:
             raise _build_error(lake, branch, outcome)
     _tested_file(settings).write_text(json.dumps({"branch": branch}), encoding="utf-8")

@@ -56,7 +56,8 @@
 
 {# The insert of a query's rows, columns by name. #}
 {% macro insert_into(relation, compiled_code, overwrite=false) -%}
-    {%- set columns = adapter.get_columns_in_relation(relation) | map(attribute='quoted') | join(', ') -%}
+    {%- set columns = '`' ~ model.columns.keys() | join('`, `') ~ '`' if config.get('contract').enforced
+        else adapter.get_columns_in_relation(relation) | map(attribute='quoted') | join(', ') -%}
     insert {{ 'overwrite' if overwrite else 'into' }} {{ relation }}
     select {{ columns }} from (
         {{ compiled_code }}

@@ -106,7 +106,8 @@
     Returns:
         dict: `first` (take everything), `nothing` (no input changed), `low`
         and `high` by staged name (SQL timestamps), `days` by fact name (list
-        of yyyy-mm-dd, UTC, changed or gone since), `changed` by name (bool),
+        of yyyy-mm-dd, or yyyy-mm of a fact laid out by month, UTC, changed or
+        gone since), `changed` by name (bool),
         `marks` by name.
 #}
 {% macro build_window(staged={}, facts={}, digests={}) %}
@@ -182,19 +183,36 @@
 
 
 {#
-    The files of each day of a fact, as `yyyy-mm-dd:digest` joined by spaces.
-    A day changes exactly when a file of it is added or taken away.
+    The files of each day of a fact, as `yyyy-mm-dd:digest` joined by spaces; of
+    each month, `yyyy-mm:digest`, of a fact laid out by month. A day changes
+    exactly when a file of it is added or taken away.
 #}
 {% macro _days_state(relation) -%}
     {%- set branch = audit_branch() -%}
     select array_join(array_sort(collect_list(concat(day, ':', digest))), ' ')
     from (
         select
-            regexp_extract(to_json(partition), '[0-9-]{10}', 0) as day,
+            {{ partition_day('partition') }} as day,
             substr(md5(array_join(array_sort(collect_list(file_path)), ',')), 1, 8) as digest
         from {{ relation }}.files
         {%- if branch and has_branch(relation, branch) %} version as of '{{ branch }}'{% endif %}
         group by 1
+    )
+{%- endmacro %}
+
+
+{#
+    The day or month of a partition by `days(...)` or `months(...)`, as text:
+    Iceberg gives a day as a date, a month as months since 1970.
+
+    Args:
+        partition: SQL of the partition's struct.
+#}
+{% macro partition_day(partition) -%}
+    coalesce(
+        nullif(regexp_extract(to_json({{ partition }}), '[0-9]{4}-[0-9]{2}-[0-9]{2}', 0), ''),
+        date_format(add_months(date '1970-01-01',
+            cast(regexp_extract(to_json({{ partition }}), ':([0-9]+)', 1) as int)), 'yyyy-MM')
     )
 {%- endmacro %}
 

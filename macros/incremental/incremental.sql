@@ -6,8 +6,10 @@
     - A full refresh overwrites the rows of the table that is there.
     - A model whose compiled SQL says `-- nothing new` runs no statement.
     - Otherwise the model's rows are evaluated once into the session's cache,
-      and merged on the key; a row whose `is_removed` is true is deleted. No
-      row, no commit.
+      and merged on the key; a row whose `is_removed` is true is deleted, and
+      `is_new`, where a model tells it, says that no row had its key. No row, no
+      commit, and what reads the table need not look again.
+    - A written table is asked its generic tests in one scan (`ask_tests`).
 
     Config: `unique_key`; `prune_by`, a timestamp or date column whose days
     bound what the merge reads of the table.
@@ -23,6 +25,8 @@
         {%- call statement('main') -%}
             {{ create_table_as(False, target_relation, compiled_code) }}
         {%- endcall -%}
+        {%- do note_change(model) -%}
+        {%- do ask_tests(target_relation) -%}
         {%- do store_raw_result('main', message='created', code=marks, rows_affected=none) -%}
     {%- elif not existing.is_table -%}
         {{ exceptions.raise_compiler_error(
@@ -35,6 +39,8 @@
         {%- call statement('main') -%}
             {{ insert_into(target_relation, compiled_code, overwrite=true) }}
         {%- endcall -%}
+        {%- do note_change(model) -%}
+        {%- do ask_tests(target_relation) -%}
         {%- do persist_docs(target_relation, model) -%}
         {%- do store_raw_result('main', message='overwritten', code=marks, rows_affected=none) -%}
     {%- elif '-- nothing new' in compiled_code -%}
@@ -45,9 +51,6 @@
         {%- do store_raw_result('main', message=changed ~ ' rows', code=marks, rows_affected=changed) -%}
     {%- endif -%}
 
-    {%- if '-- nothing new' not in compiled_code or should_full_refresh() -%}
-        {%- do note_change(model) -%}
-    {%- endif -%}
     {{ run_hooks(post_hooks) }}
 
     {{ return({'relations': [target_relation]}) }}
@@ -71,16 +74,21 @@
     {% set changes = relation.identifier ~ '__changes' %}
     {% set prune_by = config.get('prune_by') %}
     {% do run_query('cache lazy table ' ~ changes ~ ' as ' ~ compiled_code) %}
+    {% set removes = 'is_removed' in compiled_code %}
     {% set summary = run_query(
         'select count(*), ' ~ (_days_of(prune_by) if prune_by else 'null')
-        ~ ' from ' ~ changes).rows[0] %}
+        ~ ', ' ~ ('count_if(is_removed)' if removes else '0') ~ ' from ' ~ changes).rows[0] %}
     {% if summary[0] %}
         {% do _add_new_columns(relation) %}
         {% call statement('main') %}
-            {{ merge_changes_sql(relation, changes, 'is_removed' in compiled_code,
-                prune_by, summary[1]) }}
+            {{ merge_changes_sql(relation, changes, removes, prune_by, summary[1]) }}
         {% endcall %}
+        {% do note_change(model) %}
         {% do note_days(summary[1]) %}
+        {% if summary[2] and graph.get('build') %}
+            {% do graph.build.setdefault('removed', {}).update({model.unique_id: true}) %}
+        {% endif %}
+        {% do ask_tests(relation, changes, summary[1], ' as is_new' in compiled_code) %}
     {% endif %}
     {% do run_query('uncache table if exists ' ~ changes) %}
     {% do return(summary[0]) %}

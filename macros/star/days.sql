@@ -49,18 +49,20 @@
 
 
 {#
-    The months (SQL dates) that hold the given UTC days, comma-separated.
+    The months (yyyy-mm-01) that hold the given UTC days or months, in order.
 
     Args:
-        days: sorted list of yyyy-mm-dd, UTC.
-    A local day may lie one day off, so its neighbours count where the reporting
-    time zone is not UTC.
+        days: list of yyyy-mm-dd or yyyy-mm, UTC.
+    A local day may lie one day off, so the neighbours of a day, or of a month's
+    first and last, count where the reporting time zone is not UTC.
 #}
 {% macro months_of(days) %}
-    {% set reach = [0] if var('reporting_timezone') == 'UTC' else [-1, 0, 1] %}
+    {% set zoned = var('reporting_timezone') != 'UTC' %}
     {% set months = [] %}
     {% for day in days %}
-        {% set start = modules.datetime.datetime.strptime(day, '%Y-%m-%d') %}
+        {% set whole = day | length == 7 %}
+        {% set start = modules.datetime.datetime.strptime(day ~ ('-01' if whole else ''), '%Y-%m-%d') %}
+        {% set reach = [0] if not zoned else ([-1, 0, 31] if whole else [-1, 0, 1]) %}
         {% for shift in reach %}
             {% set month = (start + modules.datetime.timedelta(days=shift)).strftime('%Y-%m-01') %}
             {% if month not in months %}{% do months.append(month) %}{% endif %}

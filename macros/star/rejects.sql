@@ -1,49 +1,72 @@
 {#
-    Live staged rows of a table with a fault of their own: a bad value, or a key
-    that another usable row has first.
+    Live staged rows of some tables, as far as they may be rejected otherwise
+    than before.
 
     Args:
-        name: the table.
-        keys: its key columns.
-    Columns: `source_table`, `record_key`, `reason`, `rejected_at`.
+        tables: list of (table, key columns) with anything new.
+        window: of `build_window`.
+    Columns: `source_table`, `record_key`, `reject_reason`, `loaded_at`.
 #}
-{% macro faulty_rows(name, keys) -%}
+{% macro live_rows(tables, window) -%}
+    {%- for name, keys in tables %}
     select
         '{{ name }}' as source_table,
         {{ record_key(keys) }} as record_key,
-        reject_reason as reason,
-        loaded_at as rejected_at
+        reject_reason,
+        loaded_at
     from {{ ref('stg_' ~ name) }}
-    where not is_deleted and reject_reason is not null
+    where not is_deleted
+    {%- if is_incremental() and name == 'interactions' %}
+    {#- Only ever added to: files of other ids are not read. #}
+    {%- set ids = bounds_of(ref('stg_interactions'), 'interaction_id', window, 'interactions') %}
+        and (interaction_id between {{ ids[0] }} and {{ ids[1] }} or interaction_id is null)
+    {%- endif %}
     union all
+    {%- endfor %}
     select
-        '{{ name }}' as source_table,
-        {{ record_key(keys) }} as record_key,
-        'duplicate key' as reason,
-        loaded_at as rejected_at
-    from (
-        select
-            *,
-            row_number() over (
-                partition by {{ keys | join(', ') }}
-                order by loaded_at
-            ) as turn
-        from {{ ref('stg_' ~ name) }}
-        left semi join (
-            select {{ keys | join(', ') }}
-            from {{ ref('stg_' ~ name) }}
-            where not is_deleted and reject_reason is null
-            group by {{ keys | join(', ') }}
-            having count(*) > 1
-        ) as repeated using ({{ keys | join(', ') }})
-        where not is_deleted and reject_reason is null
-    )
-    where turn > 1
+        cast(null as string) as source_table,
+        cast(null as string) as record_key,
+        cast(null as string) as reject_reason,
+        cast(null as timestamp) as loaded_at
+    where false
 {%- endmacro %}
 
 
-{# Live, usable order lines whose order is not there or cannot be used. #}
-{% macro lines_without_order() -%}
+{#
+    Keys of the rows that may be rejected otherwise than before: those staged in
+    the window, and all lines of orders of which anything was.
+
+    Args:
+        tables: list of (table, key columns) with anything new.
+        window: of `build_window`.
+    Columns: `source_table`, `record_key`.
+#}
+{% macro keys_staged(tables, window) -%}
+    {%- for name, keys in tables %}
+    select
+        '{{ name }}' as source_table,
+        {{ record_key(keys) }} as record_key
+    from {{ ref('stg_' ~ name) }}
+    where {{ in_window(window, name, 'loaded_at') }}
+    union
+    {%- endfor %}
+    select
+        'order_items' as source_table,
+        {{ record_key(['order_id', 'line_number']) }} as record_key
+    from {{ ref('stg_order_items') }}
+    where order_id in ({{ _orders_staged(window) }})
+{%- endmacro %}
+
+
+{#
+    Live, usable order lines whose order is not there or cannot be used. After
+    the first build, of orders with anything staged in the window.
+#}
+{% macro lines_without_order(window) -%}
+    {%- set lines = ref('stg_order_items') | string -%}
+    {%- if is_incremental() -%}
+    {%- set lines = lines ~ ' left semi join (' ~ _orders_staged(window) ~ ') as staged_now using (order_id)' -%}
+    {%- endif -%}
     select
         'order_items' as source_table,
         {{ record_key(['items.order_id', 'items.line_number']) }} as record_key,
@@ -51,7 +74,7 @@
         items.loaded_at as rejected_at
     from (
         {{ first_of(
-            ref('stg_order_items'),
+            lines,
             ['order_id', 'line_number'],
             condition='not is_deleted and reject_reason is null'
         ) }}
@@ -66,25 +89,17 @@
     ) as bad_orders on items.order_id = bad_orders.order_id
 {%- endmacro %}
 
+{# Ids of the orders of which anything was staged in the window. #}
+{% macro _orders_staged(window) -%}
+    select order_id from {{ ref('stg_orders') }}
+    where {{ in_window(window, 'orders', 'loaded_at') }}
+    union
+    select order_id from {{ ref('stg_order_items') }}
+    where {{ in_window(window, 'order_items', 'loaded_at') }}
+{%- endmacro %}
+
 
 {# Key values joined by a vertical bar; an empty string for a null. #}
 {% macro record_key(keys) -%}
     concat_ws('|'{% for key in keys %}, coalesce(cast({{ key }} as string), ''){% endfor %})
-{%- endmacro %}
-
-
-{# The rejected rows (alias `kept`) of the tables with anything new. #}
-{% macro tables_changed(window) -%}
-    {%- set names = [] -%}
-    {%- for name, changed in window.changed.items() if changed -%}
-        {%- do names.append(name) -%}
-    {%- endfor -%}
-    {%- if 'orders' in names and 'order_items' not in names -%}
-        {%- do names.append('order_items') -%}
-    {%- endif -%}
-    {%- if names -%}
-    kept.source_table in ('{{ names | join("', '") }}')
-    {%- else -%}
-    false
-    {%- endif -%}
 {%- endmacro %}

@@ -4,7 +4,7 @@
 -- day; those whose customer version or product changed get their new keys:
 -- events from the earliest changed version on, and events of unknown customers
 -- or products that have arrived. A rerun changes nothing.
--- depends_on: {{ ref('customers_snapshot') }}, {{ ref('stg_customers') }}, {{ ref('stg_products') }}
+-- depends_on: {{ ref('customers_snapshot') }}, {{ ref('stg_customers') }}, {{ ref('stg_products') }}, {{ ref('dim_date') }}
 {{
     config(
         unique_key='interaction_id',
@@ -126,6 +126,9 @@ final as (
         occurred_at,
         session_id,
         device
+        {%- if is_incremental() %},
+        old_customer_key is null as is_new
+        {%- endif %}
     from keyed
     {%- if is_incremental() %}
     where

@@ -2,12 +2,13 @@
 -- Key: order_id, line_number. Watermarks: load time of the staged orders and
 -- lines, and of the customers. The orders with anything new are worked out anew
 -- and compared with what is there, so that changes, deletes, late parts and
--- changed customer versions all arrive. A rerun changes nothing.
--- depends_on: {{ ref('customers_snapshot') }}, {{ ref('stg_customers') }}, {{ ref('stg_products') }}
+-- changed customer versions all arrive. A rerun changes nothing. Laid out by
+-- month: changes reach back over all days, and a day has few lines.
+-- depends_on: {{ ref('customers_snapshot') }}, {{ ref('stg_customers') }}, {{ ref('stg_products') }}, {{ ref('dim_date') }}
 {{
     config(
         unique_key=['order_id', 'line_number'],
-        partition_by=['days(ordered_at)'],
+        partition_by=['months(ordered_at)'],
     )
 }}
 

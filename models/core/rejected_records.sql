@@ -1,6 +1,7 @@
 -- Grain: one live staged row that the star cannot take.
--- Key: reject_key. Tables with anything new are looked at anew; a row put right
--- or gone leaves. A rerun changes nothing.
+-- Key: reject_key. Watermarks: load time of the staged tables. The keys staged
+-- since, and the lines of orders staged since, are looked at anew; a row put
+-- right or gone leaves. A rerun changes nothing.
 {{ config(unique_key='reject_key') }}
 
 {%- set window = build_window(staged={
@@ -10,29 +11,63 @@
     'order_items': source('staging', 'order_items'),
     'interactions': source('staging', 'interactions'),
 }) %}
+{%- set tables = [] %}
+{%- for name, keys in [
+    ('customers', ['customer_id']),
+    ('products', ['product_id']),
+    ('orders', ['order_id']),
+    ('order_items', ['order_id', 'line_number']),
+    ('interactions', ['interaction_id']),
+] if window.changed[name] or (name == 'order_items' and window.changed.orders) %}
+    {%- do tables.append((name, keys)) %}
+{%- endfor %}
 
-with faults as (
-    {%- for name, keys in [
-        ('customers', ['customer_id']),
-        ('products', ['product_id']),
-        ('orders', ['order_id']),
-        ('interactions', ['interaction_id']),
-    ] if window.changed[name] %}
-    {{ faulty_rows(name, keys) }}
-    union all
-    {%- endfor %}
-    {%- if window.changed.order_items or window.changed.orders %}
-    {{ faulty_rows('order_items', ['order_id', 'line_number']) }}
-    union all
-    {{ lines_without_order() }}
-    union all
+with {% if is_incremental() -%}
+staged_now as (
+    {{ keys_staged(tables, window) }}
+),
+{%- endif %}
+
+live as (
+    select live.*
+    from ({{ live_rows(tables, window) }}) as live
+    {%- if is_incremental() %}
+    left semi join staged_now
+        on live.source_table = staged_now.source_table
+        and live.record_key = staged_now.record_key
     {%- endif %}
+),
+
+-- Of usable rows of one key the first counts, the others are duplicates.
+turns as (
     select
-        cast(null as string) as source_table,
-        cast(null as string) as record_key,
-        cast(null as string) as reason,
-        cast(null as timestamp) as rejected_at
-    where false
+        *,
+        row_number() over (
+            partition by source_table, record_key, reject_reason is null
+            order by loaded_at
+        ) as turn
+    from live
+),
+
+lines as (
+    {{ lines_without_order(window) }}
+),
+
+faults as (
+    select
+        source_table,
+        record_key,
+        coalesce(reject_reason, 'duplicate key') as reason,
+        loaded_at as rejected_at
+    from turns
+    where reject_reason is not null or turn > 1
+    union all
+    select
+        source_table,
+        record_key,
+        reason,
+        rejected_at
+    from lines
 ),
 
 numbered as (
@@ -59,7 +94,11 @@ fresh as (
 ),
 
 final as (
-    {{ only_changes('fresh', scope=tables_changed(window)) }}
+    {{ only_changes(
+        'fresh',
+        scope='(kept.source_table, kept.record_key) in '
+        ~ '(select source_table, record_key from staged_now)'
+    ) }}
 )
 
 select * from final

@@ -11,30 +11,49 @@
 ) %}
 
 with interactions as (
-    select * from {{ ref('fct_interactions') }}
+    select
+        customer_id,
+        interaction_type,
+        {{ local_day('occurred_at') }} as date_day
+    from {{ ref('fct_interactions') }}
 ),
 
-customers as (
-    select * from {{ ref('dim_customer') }}
+-- All versions of a customer have one birth date, so the id is enough.
+births as (
+    select
+        customer_id,
+        birth_date
+    from {{ ref('dim_customer') }}
+    where is_current
 ),
 
 aged as (
     select
         interactions.customer_id,
         interactions.interaction_type,
-        {{ age_on('customers.birth_date', local_day('interactions.occurred_at')) }}
-        as age
+        {{ age_on('births.birth_date', 'interactions.date_day') }} as age
     from interactions
-    inner join customers on interactions.customer_key = customers.customer_key
+    left join births on interactions.customer_id = births.customer_id
+),
+
+-- A customer's events are counted before customers are: no distinct over all.
+by_customer as (
+    select
+        customer_id,
+        {{ age_band('age') }} as age_band,
+        interaction_type,
+        count(*) as interactions
+    from aged
+    group by 1, 2, 3
 ),
 
 fresh as (
     select
-        {{ age_band('age') }} as age_band,
+        age_band,
         interaction_type,
-        count(distinct customer_id) as customers,
-        count(*) as interactions
-    from aged
+        count(customer_id) as customers,
+        sum(interactions) as interactions
+    from by_customer
     group by 1, 2
 ),
 
