@@ -1,7 +1,8 @@
 {#
     Grain: one captured version of a customer.
     Time of a version: the source's `updated_at`; of a delete, when it was seen;
-    of a return whose `updated_at` is not after the delete, when it was loaded.
+    of a state after a delete whose `updated_at` is not after it, when it was
+    loaded.
     Watermark: the greatest `_cdc_loaded_at` kept, in the table itself. A rerun
     finds no newer version and changes nothing.
 #}
@@ -27,57 +28,59 @@ with captured as (
     {%- endif %}
 ),
 
-sequence as (
+timed as (
+    select
+        *,
+        _cdc_deleted_at is not null as is_deleted,
+        if(
+            _cdc_deleted_at is not null,
+            greatest(_cdc_deleted_at, updated_at + interval 1 microsecond),
+            null
+        ) as deleted_at
+    from captured
+),
+
+known_deletes as (
+    {%- if low %}
     select
         customer_id,
-        _cdc_loaded_at,
-        coalesce(_cdc_deleted_at, updated_at) as happened_at,
-        _cdc_deleted_at as deleted_at
-    from captured
-    {%- if low %}
-    union
+        max(version_at) as deleted_at
+    from {{ this }}
+    where is_deleted
+    group by customer_id
+    {%- else %}
     select
-        kept.customer_id,
-        kept._cdc_loaded_at,
-        kept.dbt_valid_from as happened_at,
-        if(kept.is_deleted, kept.dbt_valid_from, null) as deleted_at
-    from {{ this }} as kept
-    left semi join captured on kept.customer_id = captured.customer_id
+        cast(null as bigint) as customer_id,
+        cast(null as timestamp) as deleted_at
+    where false
     {%- endif %}
 ),
 
 preceded as (
     select
-        *,
-        lag(deleted_at) over (
-            partition by customer_id
-            order by _cdc_loaded_at, happened_at
-        ) as deleted_before_at
-    from sequence
+        timed.*,
+        -- Of the deletes before this state, the last; no null among the two.
+        coalesce(greatest(
+            known_deletes.deleted_at,
+            max(timed.deleted_at) over (
+                partition by timed.customer_id
+                order by timed._cdc_loaded_at
+                rows between unbounded preceding and 1 preceding
+            )
+        ), {{ earliest() }}) as deleted_before_at
+    from timed
+    left join known_deletes on timed.customer_id = known_deletes.customer_id
 ),
 
 final as (
     select
-        captured.*,
-        captured._cdc_deleted_at is not null as is_deleted,
+        * except (deleted_at, deleted_before_at),
         case
-            when captured._cdc_deleted_at is not null
-                then greatest(
-                    captured._cdc_deleted_at,
-                    captured.updated_at + interval 1 microsecond
-                )
-            when captured.updated_at > coalesce(
-                preceded.deleted_before_at, {{ earliest() }}
-            )
-                then captured.updated_at
-            else captured._cdc_loaded_at
+            when is_deleted then deleted_at
+            when updated_at > deleted_before_at then updated_at
+            else _cdc_loaded_at
         end as version_at
-    from captured
-    inner join preceded
-        on captured.customer_id = preceded.customer_id
-        and captured._cdc_loaded_at = preceded._cdc_loaded_at
-        and coalesce(captured._cdc_deleted_at, captured.updated_at)
-        <=> preceded.happened_at
+    from preceded
 )
 
 select * from final

@@ -5,8 +5,8 @@
     are lost or overlap, a delete writes a row of nulls (dbt-core 11949,
     dbt-adapters 1401), and a list of keys breaks by the third run
     (dbt-adapters 2101). Here the snapshot's query gives versions, each with its
-    time (`updated_at`) and, in `meta.version_order`, the columns that order
-    versions of one time. A key with a version not yet kept has its whole
+    time (`updated_at`) and, in `meta.version_order`, the columns that tell in
+    which order they were captured. A key with a version not yet kept has its whole
     history put in order again: new versions are inserted, and a kept one whose
     end moved is updated. A delete is a version with a flag, set by the query.
 #}
@@ -26,11 +26,24 @@
     {% do return(config.get('meta', {}).get('version_order', [])) %}
 {%- endmacro %}
 
-{# The end of a version: the start of the next one of its key. #}
+{#
+    The end of a version: the earliest start among those captured after it, its
+    own start where one of them starts before. So the version captured last is
+    the open one, even where its clock went back: two transactions that wait for
+    one row commit in an order that their times need not have.
+#}
 {% macro next_version_start(strategy, starts) -%}
-    lead({{ starts }}) over (
+    {%- set window -%}
+    over (
         partition by {{ snapshot_keys(strategy) | join(', ') }}
-        order by {{ ([starts] + version_order()) | join(', ') }}
+        order by {{ (version_order() + [starts]) | join(', ') }}
+        rows between 1 following and unbounded following
+    )
+    {%- endset -%}
+    if(
+        min({{ starts }}) {{ window }} is null,
+        null,
+        greatest({{ starts }}, min({{ starts }}) {{ window }})
     )
 {%- endmacro %}
 

@@ -14,6 +14,7 @@
     {% if existing and is_unchanged(model) %}
         {% do store_raw_result('main', message='unchanged', code='{}', rows_affected=none) %}
     {% elif not existing %}
+        {% do refuse_recreation() %}
         {% call statement('main') %}
             {{ create_table_as(False, target_relation,
                 build_snapshot_table(strategy, model['compiled_code'])) }}

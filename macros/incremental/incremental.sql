@@ -22,6 +22,7 @@
     {{ run_hooks(pre_hooks) }}
 
     {%- if existing is none -%}
+        {%- do refuse_recreation() -%}
         {%- call statement('main') -%}
             {{ create_table_as(False, target_relation, compiled_code) }}
         {%- endcall -%}

@@ -19,6 +19,8 @@
 {% macro customer_fault() -%}
     case
         when customer_id is null then 'null key'
+        {#- The unknown member has this id already. #}
+        when customer_id = -1 then 'duplicate key'
         when {{ is_bad_moment('updated_at') }} then 'impossible updated_at'
         when {{ is_bad_moment('signup_at') }} then 'impossible signup_at'
     end

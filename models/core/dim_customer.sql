@@ -41,8 +41,8 @@ newest as (
         customer_id,
         max(_cdc_loaded_at) as loaded_at,
         max_by(fault, struct(_cdc_loaded_at, version_at)) as fault,
-        max_by(birth_date, struct(version_at, _cdc_loaded_at)) as birth_date,
-        max_by(signup_at, struct(version_at, _cdc_loaded_at)) as signup_at
+        max_by(birth_date, struct(_cdc_loaded_at, version_at)) as birth_date,
+        max_by(signup_at, struct(_cdc_loaded_at, version_at)) as signup_at
     from captured
     group by customer_id
 ),
@@ -54,13 +54,26 @@ usable as (
     where newest.fault is null and captured.fault is null
 ),
 
--- Of versions of one time, the one captured last counts.
-distinct_times as (
-    {{ first_of(
-        'usable',
-        ['customer_id', 'version_at'],
-        order_by='_cdc_loaded_at desc'
-    ) }}
+-- The first state known reaches back. One captured later holds from its own time
+-- on, also where an earlier capture has that time or a later one: the source's
+-- present state is always the last.
+placed as (
+    select
+        *,
+        if(
+            row_number() over (
+                partition by customer_id
+                order by _cdc_loaded_at, version_at
+            ) = 1,
+            timestamp '1900-01-01',
+            version_at
+        ) as starts_at,
+        min(version_at) over (
+            partition by customer_id
+            order by _cdc_loaded_at, version_at
+            rows between 1 following and unbounded following
+        ) as superseded_at
+    from usable
 ),
 
 compared as (
@@ -68,9 +81,10 @@ compared as (
         *,
         lag(struct(region, loyalty_tier, is_deleted)) over (
             partition by customer_id
-            order by version_at
+            order by starts_at
         ) as before
-    from distinct_times
+    from placed
+    where superseded_at is null or starts_at < superseded_at
 ),
 
 openings as (
@@ -79,7 +93,7 @@ openings as (
         region,
         loyalty_tier,
         is_deleted,
-        if(before is null, timestamp '1900-01-01', version_at) as valid_from
+        starts_at as valid_from
     from compared
     where
         before is null

@@ -23,7 +23,10 @@ final as (
             when order_id is null or line_number is null then 'null key'
             when {{ is_bad_moment('updated_at') }} then 'impossible updated_at'
             when quantity is null or quantity <= 0 then 'quantity not above 0'
-            when unit_price is null or unit_price < 0 then 'price below 0'
+            when unit_price is null then 'null price'
+            when unit_price < 0 then 'price below 0'
+            when quantity * unit_price >= 10000000000000000
+                then 'revenue beyond decimal(18,2)'
         end as reject_reason
 
     from source

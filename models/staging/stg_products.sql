@@ -22,8 +22,10 @@ final as (
         _cdc_deleted_at is not null as is_deleted,
         case
             when product_id is null then 'null key'
+            -- The unknown member has this id already.
+            when product_id = -1 then 'duplicate key'
             when {{ is_bad_moment('updated_at') }} then 'impossible updated_at'
-            when price is null or price < 0 then 'price below 0'
+            when price < 0 then 'price below 0'
         end as reject_reason
 
     from source

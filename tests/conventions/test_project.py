@@ -46,6 +46,12 @@ def test_every_model_has_its_yml_beside_it_and_a_description() -> None:
     assert seen >= 16
 
 
+def test_every_test_says_what_it_asks() -> None:
+    """Whoever reads a failure has the rule beside it, not only its name."""
+    for node in nodes("test"):
+        assert node["description"], node["name"]
+
+
 def test_no_model_bypasses_the_audit_branch() -> None:
     """`create or replace table` would be visible to readers before any test ran."""
     for node in nodes("model", "snapshot"):

@@ -50,15 +50,21 @@ def fault(table: str, row: Row) -> str | None:
     }
     if any(row[key] is None for key in KEYS[table]):
         return "null key"
+    if table in ("customers", "products") and row[KEYS[table][0]] == -1:
+        return "duplicate key"  # the unknown member has it
     for name in moments[table]:
         if _bad_moment(row[name], row):
             return f"impossible {name}"
-    if table == "products" and row["price"] < 0:
+    if table == "products" and row["price"] is not None and row["price"] < 0:
         return "price below 0"
-    if table == "order_items" and row["quantity"] <= 0:
+    if table == "order_items" and (row["quantity"] is None or row["quantity"] <= 0):
         return "quantity not above 0"
+    if table == "order_items" and row["unit_price"] is None:
+        return "null price"
     if table == "order_items" and row["unit_price"] < 0:
         return "price below 0"
+    if table == "order_items" and row["quantity"] * row["unit_price"] >= 10**16:
+        return "revenue beyond decimal(18,2)"
     if table == "orders" and row["status"] not in STATUSES:
         return "unknown status"
     if table == "interactions" and row["interaction_type"] not in TYPES:
@@ -115,38 +121,41 @@ class Expected:
         for row in self._staging.history:
             found[row["customer_id"]].append(row)
         return {
-            customer: rows
+            customer: sorted(rows, key=lambda row: row["_cdc_loaded_at"])
             for customer, rows in found.items()
             if customer is not None and fault("customers", rows[-1]) is None
         }
 
     @staticmethod
     def _timed(rows: list[Row]) -> list[tuple[datetime, Row]]:
-        timed, deleted_at = [], None
+        timed, deleted_at = [], START
         for row in rows:
+            moment = row["updated_at"]
             if row["_cdc_deleted_at"] is not None:
-                moment = deleted_at = row["_cdc_deleted_at"]
-            elif deleted_at is not None and row["updated_at"] <= deleted_at:
-                moment, deleted_at = row["_cdc_loaded_at"], None
-            else:
-                moment, deleted_at = row["updated_at"], None
+                after = moment + timedelta(microseconds=1)
+                moment = deleted_at = max(row["_cdc_deleted_at"], after)
+            elif moment is None or moment <= deleted_at:
+                moment = row["_cdc_loaded_at"]
             timed.append((moment, row))
         return timed
 
     def _customer_versions(self) -> dict[int, list[Version]]:
         result = {}
         for customer, rows in self._captured().items():
-            at: dict[datetime, Row] = {}
+            known: list[tuple[datetime, tuple[str, str, bool]]] = []
             for moment, row in self._timed(rows):
-                if fault("customers", row) is None:
-                    at[moment] = row
-            steps: list[tuple[datetime, tuple[str, str, bool]]] = []
-            for moment, row in sorted(at.items()):
+                if fault("customers", row) is not None:
+                    continue
+                # What is known now takes the place of what was said of its time.
+                start = moment if known else START
+                while known and known[-1][0] >= start:
+                    known.pop()
+                region, tier = row["region"], row["loyalty_tier"]
                 deleted = row["_cdc_deleted_at"] is not None
-                state = (row["region"], row["loyalty_tier"], deleted)
-                if not steps:
-                    steps.append((START, state))
-                elif steps[-1][1] != state:
+                known.append((start, (region or "unknown", tier or "unknown", deleted)))
+            steps = known[:1]
+            for moment, state in known[1:]:
+                if steps[-1][1] != state:
                     steps.append((moment, state))
             ends = [moment for moment, _ in steps[1:]] + [END]
             result[customer] = [
@@ -156,17 +165,14 @@ class Expected:
         return result
 
     def _births(self) -> dict[int, date | None]:
-        result = {}
-        for customer, rows in self._captured().items():
-            newest = max(
-                self._timed(rows), key=lambda t: (t[0], t[1]["_cdc_loaded_at"])
-            )
-            result[customer] = newest[1]["birth_date"]
-        return result
+        return {
+            customer: rows[-1]["birth_date"]
+            for customer, rows in self._captured().items()
+        }
 
     def version_at(self, customer: int | None, moment: datetime) -> Version | None:
         """The customer's version valid at a moment."""
-        for version in self.versions.get(customer or 0, []):
+        for version in self.versions.get(customer, []) if customer is not None else []:
             if version.valid_from <= moment < version.valid_to:
                 return version
         return None
@@ -198,6 +204,17 @@ class Expected:
 
     def _key(self, moment: datetime) -> int:
         return int(f"{self.day(moment):%Y%m%d}")
+
+    def snapshot(self) -> list[tuple[Any, ...]]:
+        """customer_id, region, tier, is_deleted of the state captured last."""
+        last = {}
+        for row in sorted(self._staging.history, key=lambda r: r["_cdc_loaded_at"]):
+            last[row["customer_id"]] = row
+        return [
+            (number, r["region"], r["loyalty_tier"], r["_cdc_deleted_at"] is not None)
+            for number, r in last.items()
+            if number is not None
+        ]
 
     def dim_customer(self) -> list[tuple[Any, ...]]:
         """customer_id, birth_date, region, tier, valid_from, valid_to, flags."""
@@ -250,9 +267,9 @@ class Expected:
             groups[(self.month(r["occurred_at"]), *place)].append(r)
         rows = []
         for key, members in groups.items():
-            customers = len({r["customer_id"] for r in members})
+            customers = _how_many(r["customer_id"] for r in members)
             bought = sum(r["interaction_type"] == "purchase" for r in members)
-            ratio = len(members) / customers
+            ratio = len(members) / customers if customers else None
             rows.append((*key, customers, len(members), bought, ratio))
         return rows
 
@@ -302,7 +319,7 @@ class Expected:
                     len(groups.get((day - timedelta(days=back), kind), []))
                     for back in range(days)
                 )
-                customers = len({r["customer_id"] for r in members})
+                customers = _how_many(r["customer_id"] for r in members)
                 rows.append((day, kind, len(members), customers, week / days))
         return rows
 
@@ -327,7 +344,11 @@ class Expected:
             birth = self.births.get(r["customer_id"])
             band = _band(birth, self.day(r["occurred_at"]))
             groups[band, r["interaction_type"]].append(r["customer_id"])
-        return [(*key, len(set(ids)), len(ids)) for key, ids in groups.items()]
+        return [(*key, _how_many(ids), len(ids)) for key, ids in groups.items()]
+
+
+def _how_many(ids: Iterable[int | None]) -> int:
+    return len({number for number in ids if number is not None})
 
 
 def _band(birth: date | None, day: date) -> str:

@@ -14,6 +14,8 @@ from tests.warehouse.scenario import BUILDS
 from tests.warehouse.staging import Staging
 
 QUERIES = {
+    "snapshot": "select customer_id, region, loyalty_tier, is_deleted "
+    "from snapshots.customers_snapshot where dbt_valid_to is null",
     "dim_customer": "select customer_id, birth_date, region, loyalty_tier, valid_from, "
     "valid_to, is_current, is_deleted from core.dim_customer where customer_id != -1",
     "dim_product": "select product_id, product_name, category, price, is_deleted "
@@ -111,7 +113,32 @@ def test_four_builds(dbt: Dbt, engine: Engine, staging: Staging) -> None:
     rebuilt = states(engine)
     for table, rows in grown.items():
         assert rebuilt[table] == rows, table
+    assert_no_personal_data(staging, rebuilt)
     dbt.run("test", "--exclude-resource-type", "unit_test")
+    assert_history_guarded(dbt, engine)
+
+
+def assert_no_personal_data(staging: Staging, tables: dict[str, Any]) -> None:
+    """No cell of core and marts holds a name or an address, rejects among them."""
+    personal = {row[name] for row in staging.history for name in ("full_name", "email")}
+    assert len(personal) > 10
+    for table, rows in tables.items():
+        if not table.startswith("snapshots."):
+            cells = {str(cell) for row in rows for cell in row}
+            leaked = [c for c in cells if any(text in c for text in personal)]
+            assert not leaked, f"{table}: {leaked}"
+
+
+def assert_history_guarded(dbt: Dbt, engine: Engine) -> None:
+    """What an earlier build had is not made anew because it is not listed."""
+    lost = {"customers_snapshot": "snapshots", "interaction_by_age": "marts"}
+    for name, schema in lost.items():
+        engine.run(f"drop table {schema}.{name}")
+        output = dbt.run("build", "--select", name, fails=True)
+        assert f"{schema}.{name} was there in an earlier build" in output
+        assert not engine.run(f"show tables in {schema} like '{name}'")
+    dbt.build("--select", "interaction_by_age", "--full-refresh")
+    assert engine.run("select 1 from marts.interaction_by_age limit 1")
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
