@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -79,18 +81,77 @@ def test_links_in_the_guides_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_every_command_of_the_readme_exists() -> None:
-    """Commands shown must be commands."""
-    known = set(_commands(typer.main.get_command(app)))
-    shown = re.findall(
-        r"ecom ((?:source )?[a-z][a-z-]+)",
-        (PROJECT / "README.md").read_text(encoding="utf-8"),
+def _shown() -> Iterator[tuple[str, str]]:
+    """Every `ecom ...` of the guides and of `--help`, with where it stands."""
+    for page in tracked("*.md"):
+        text = page.read_text(encoding="utf-8")
+        fenced = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+        for line in "\n".join(fenced).splitlines():
+            if line.startswith("ecom "):
+                yield page.name, line.split("#")[0].strip()
+        for line in re.findall(r"`(ecom [^`\n]+)`", text):
+            yield page.name, line
+    for name in set(_commands(typer.main.get_command(app))):
+        for line in re.findall(r"Example: (ecom .*)", _found(name).help or ""):
+            yield f"{name} --help", line.strip()
+
+
+def test_every_command_shown_is_understood() -> None:
+    """What a reader types must be taken: the command, its options, its arguments."""
+    shown = sorted(set(_shown()))
+    assert len(shown) > 40
+    for place, line in shown:
+        words = shlex.split(re.sub(r"\[[A-Z]+\.\.\.\]|[\[\]]|\s\.\.\.$", "", line))[1:]
+        found = typer.main.get_command(app)
+        while getattr(found, "commands", None) and words and words[0] != "--help":
+            assert words[0] in found.commands, f"{place}: {line}"  # type: ignore[attr-defined]
+            found = found.commands[words.pop(0)]  # type: ignore[attr-defined]
+        if words == ["--help"] or getattr(found, "commands", None):
+            continue
+        left = _left_over(found, words)
+        assert not left, f"{place}: {line}"
+
+
+def _left_over(command: Any, words: list[str]) -> list[str]:
+    """What a command does not take. Guides may leave out what it needs.
+
+    Raises:
+        NoSuchOption: it has no such option.
+    """
+    with command.make_context(command.name, [], resilient_parsing=True) as context:
+        context.resilient_parsing = False
+        _, left, _ = command.make_parser(context).parse_args(list(words))
+    return list(left)
+
+
+def test_a_command_nobody_has_is_noticed() -> None:
+    """The test above must be able to fail."""
+    assert _left_over(_found("charts"), ["--out", "here", "there"]) == ["there"]
+    with pytest.raises(Exception, match="--nope"):
+        _left_over(_found("charts"), ["--nope"])
+
+
+def test_every_make_target_shown_exists() -> None:
+    """`make run` is the first thing a reader types."""
+    targets = set(
+        re.findall(
+            r"^([a-z]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.M
+        )
     )
-    assert len(shown) > 8
-    for command in shown:
-        assert command.split()[0] in known, command
-        if command.startswith("source "):
-            assert command in known, command
+    for page in tracked("*.md"):
+        text = page.read_text(encoding="utf-8")
+        fenced = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
+        shown = re.findall(r"^make ([a-z]+)", fenced, re.M)
+        for target in shown + re.findall(r"`make ([a-z]+)`", text):
+            assert target in targets, f"{page.name}: {target}"
+
+
+def _found(name: str) -> Any:
+    """The command of a name such as `source init`."""
+    found: Any = typer.main.get_command(app)
+    for part in name.split():
+        found = found.commands[part]
+    return found
 
 
 def _commands(group: object, prefix: str = "") -> Iterator[str]:
@@ -102,9 +163,7 @@ def _commands(group: object, prefix: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("name", sorted(set(_commands(typer.main.get_command(app)))))
 def test_every_command_has_an_example(name: str) -> None:
     """`--help` ends in something that can be typed."""
-    found: object = typer.main.get_command(app)
-    for part in name.split():
-        found = getattr(found, "commands")[part]  # noqa: B009
+    found = _found(name)
     if not getattr(found, "commands", None):
         assert "ecom " in (getattr(found, "help", "") or ""), name
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -27,25 +27,21 @@ def _total(settings: Settings, expression: str, mart: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def drawn(
-    stack_settings: Settings, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, float]:
-    """The five charts of the stack, and the seconds they took."""
+def drawn(stack_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The five charts of the stack. How fast they are, `ecom bench viz` measures."""
     out = tmp_path_factory.mktemp("charts of the stack")
-    began = time.monotonic()
     charts.draw_all(stack_settings, out)
-    return out, time.monotonic() - began
+    return out
 
 
-def test_all_five_are_drawn_in_time(drawn: tuple[Path, float]) -> None:
-    out, seconds = drawn
+def test_all_five_are_drawn(drawn: Path) -> None:
+    out = drawn
     index = json.loads((out / charts.INDEX).read_text(encoding="utf-8"))
     assert [entry["name"] for entry in index] == [c.name for c in charts.CHARTS]
     for entry in index:
         assert entry["rows"] > 0
         assert entry["built_at"]
         assert all((out / name).stat().st_size > 0 for name in entry["files"].values())
-    assert seconds < 20
 
 
 @pytest.mark.parametrize(
@@ -57,22 +53,20 @@ def test_all_five_are_drawn_in_time(drawn: tuple[Path, float]) -> None:
     ],
 )
 def test_what_is_drawn_adds_up_to_the_mart(
-    drawn: tuple[Path, float],
+    drawn: Path,
     stack_settings: Settings,
     name: str,
     column: str,
     mart: str,
 ) -> None:
-    table = pd.read_csv(drawn[0] / f"{name}.csv")
+    table = pd.read_csv(drawn / f"{name}.csv")
     total = _total(stack_settings, f"sum({column})", mart)
     assert total > 0
     assert table[column].sum() == pytest.approx(total, abs=0.01)
 
 
-def test_the_trend_adds_up_to_the_mart(
-    drawn: tuple[Path, float], stack_settings: Settings
-) -> None:
-    table = pd.read_csv(drawn[0] / "interaction_trend.csv")
+def test_the_trend_adds_up_to_the_mart(drawn: Path, stack_settings: Settings) -> None:
+    table = pd.read_csv(drawn / "interaction_trend.csv")
     total = _total(stack_settings, "sum(interactions)", "interaction_trend_daily")
     every = table["interaction_type"] == "all types"
     assert table.loc[every, "interactions"].sum() == total
@@ -80,16 +74,26 @@ def test_the_trend_adds_up_to_the_mart(
 
 
 def test_the_first_products_are_the_marts(
-    drawn: tuple[Path, float], stack_settings: Settings
+    drawn: Path, stack_settings: Settings
 ) -> None:
-    table = pd.read_csv(drawn[0] / "top_products.csv")
+    table = pd.read_csv(drawn / "top_products.csv")
     with Reader(stack_settings) as reader:
         mart = reader.rows(
-            "select category, region, product_id, revenue from "
-            f"{schema_prefix()}marts.top_products_by_category_region "
-            "where product_rank = 1"
+            "select category, region, product_id, revenue, product_rank from "
+            f"{schema_prefix()}marts.top_products_by_category_region"
         )
-    drawn_first = table[table["product_rank"] == 1]
+    first = table[table["product_rank"] == 1]
+    other = first["region"].str.endswith("other regions")
+    named = set(first.loc[~other, "region"])
+    rest = mart[~mart["region"].isin(named)].astype({"revenue": float})
+    sums = rest.groupby(["category", "product_id"])["revenue"].sum()
+    folded: list[Any] = list(first[other].itertuples())
+    for row in folded:
+        assert row.revenue == pytest.approx(sums[row.category].max())
+        assert row.revenue == pytest.approx(sums[row.category, row.product_id])
+    mart = mart[mart["product_rank"] == 1]
+    drawn_first = first[~other]
+    assert len(drawn_first) > 5
     both = drawn_first.merge(mart, on=["category", "region"], suffixes=("", "_mart"))
     assert len(both) == len(drawn_first)
     assert both["product_id"].tolist() == both["product_id_mart"].tolist()
@@ -98,15 +102,15 @@ def test_the_first_products_are_the_marts(
 
 
 def test_twice_gives_the_same_bytes(
-    drawn: tuple[Path, float], stack_settings: Settings, tmp_path: Path
+    drawn: Path, stack_settings: Settings, tmp_path: Path
 ) -> None:
     charts.draw_all(stack_settings, tmp_path)
-    for path in sorted(drawn[0].iterdir()):
+    for path in sorted(drawn.iterdir()):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_the_site_is_built(drawn: tuple[Path, float], stack_settings: Settings) -> None:
-    out = drawn[0].parent / "site of the stack" / "site"
+def test_the_site_is_built(drawn: Path, stack_settings: Settings) -> None:
+    out = drawn.parent / "site of the stack" / "site"
     index = site.build(stack_settings, out)
     page = index.read_text(encoding="utf-8")
     assert page.count("<picture>") == 5
@@ -116,14 +120,14 @@ def test_the_site_is_built(drawn: tuple[Path, float], stack_settings: Settings) 
 
 
 def test_the_docs_page_opens_at_its_links(
-    drawn: tuple[Path, float],
+    drawn: Path,
     stack_settings: Settings,
     browser: Browser,
     tmp_path: Path,
 ) -> None:
     """dbt's real page: views, columns and lineage, and not one request or complaint."""
     target = stack_settings.home.parent / "target"
-    index = site.write(tmp_path / "site", drawn[0], viz_pages.nothing_seen(), target)
+    index = site.write(tmp_path / "site", drawn, viz_pages.nothing_seen(), target)
     page = browser.new_page()
     complaints: list[str] = []
     asked: list[str] = []
@@ -140,7 +144,7 @@ def test_the_docs_page_opens_at_its_links(
     }.items():
         page.goto(docs + place)
         for word in words:
-            page.locator("body").get_by_text(word).first.wait_for(timeout=20_000)
+            page.get_by_text(word).locator("visible=true").first.wait_for()
     assert complaints == []
     assert {url.split("#")[0] for url in asked if not url.startswith("data:")} == {docs}
     page.close()
