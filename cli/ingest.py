@@ -42,6 +42,7 @@ def ingest(
     """
     from ingest import manifest as manifests
     from ingest import run
+    from stack.hdfs_access import demand_writable
 
     settings = Settings.from_environment()
     wanted = manifests.load(manifest or run.DEFAULT_MANIFEST)
@@ -50,6 +51,7 @@ def ingest(
     if dry_run:
         _print_plan(run.plan(endpoints, wanted, tables or [], full), as_json)
         return
+    demand_writable(settings, run.folders(wanted, tables or []))
     results = run.ingest(endpoints, wanted, tables or [], full)
     if as_json:
         print_json([asdict(result) for result in results])

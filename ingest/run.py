@@ -149,6 +149,16 @@ def make_plans(
     return plans
 
 
+def folders(manifest: Manifest, names: Sequence[str]) -> list[str]:
+    """The folders of the warehouse that a run writes to, whether there yet or not."""
+    schema = f"{manifest.target_schema}.db"
+    return [f"{OPS}.db", schema] + [
+        f"{schema}/{spec.target}/{part}"
+        for spec in manifest.select(list(names))
+        for part in ("data", "metadata")
+    ]
+
+
 def relation(schema: str, table: str) -> str:
     """A staging table's quoted name."""
     return f"{st.tick(schema)}.{st.tick(table)}"

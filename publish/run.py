@@ -19,8 +19,9 @@ from common.progress import say
 from common.settings import PROJECT, Settings
 from publish import building, costs, journal
 from publish.journal import Journal, Move, Publish
-from publish.lake import MAIN, Lake, drop_branch, open_lake
+from publish.lake import MAIN, SCHEMAS, Lake, drop_branch, open_lake
 from stack.endpoints import connect_url, source_dsn
+from stack.hdfs_access import demand_writable
 
 BRANCH_PREFIX = "audit_"
 SAMPLE_ROWS = 5
@@ -68,6 +69,7 @@ def run(
     now = datetime.now(timezone.utc)
     report = RunReport(f"{now:%Y%m%dt%H%M%S}_{uuid.uuid4().hex[:6]}", now)
     with _one_at_a_time(settings), open_lake(settings) as lake:
+        _check_folders(settings)
         Journal(lake).prepare()
         try:
             _phases(settings, lake, report, full_refresh, show)
@@ -215,6 +217,15 @@ def ingest_endpoints(settings: Settings) -> Any:
         connect_url(settings),
         settings.home / "run" / "ingest_sessions",
     )
+
+
+def _check_folders(settings: Settings) -> None:
+    """Refuse before anything moves where the engine may not write."""
+    from ingest import manifest, run
+
+    staged = run.folders(manifest.load(run.DEFAULT_MANIFEST), [])
+    built = [f"{schema}.db" for schema in SCHEMAS] if settings.target == "local" else []
+    demand_writable(settings, [*staged, *built])
 
 
 def _ingest(settings: Settings, report: RunReport) -> None:

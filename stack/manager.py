@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from common.errors import BusyError, ServiceError
 from common.progress import say
 from common.settings import Settings
-from stack import hadoop, java, metastore
+from stack import hadoop, hdfs_access, java, metastore
 from stack.home import Home
 from stack.metastore import Metastore
 from stack.postgres import Postgres
@@ -65,6 +65,7 @@ class Stack:
             ServiceError: a service did not start; its own words are quoted.
         """
         if self._all_healthy():
+            self._mend_folders()
             return
         self._check_home()
         with self._locked():
@@ -74,6 +75,13 @@ class Stack:
             metastore.configure(self.home)
             java.fetch_jars(found, self.home.folder("tmp"))
             self._start_all()
+
+    def _mend_folders(self) -> None:
+        if hdfs_access.laid_out(self.home):
+            return
+        with self._locked():
+            say(f"Mending the folders of {hadoop.WAREHOUSE} on HDFS")
+            hadoop.lay_out(self.home)
 
     def down(self) -> list[str]:
         """Stop our own processes, engine first, HDFS last; the names stopped."""

@@ -113,6 +113,29 @@ def test_doctor_finds_and_names_a_wrong_permission(home: Settings) -> None:
     assert f"chmod 775 {path}" in said
 
 
+def test_an_unwritable_folder_is_found_before_data_moves_and_mended(
+    home: Settings,
+) -> None:
+    from stack import hadoop, hdfs_access
+
+    path = f"{hadoop.WAREHOUSE}/staging.db"
+    address = ("127.0.0.1", Home(home.home).ports()["namenode"])
+    command = [
+        *hadoop.java_command(Home(home.home), 128), "org.apache.hadoop.fs.FsShell",
+        "-chmod", "500", path,
+    ]  # fmt: skip
+    subprocess.run(command, env=hadoop.java_environment(hadoop.ADMIN), check=True)
+    for run in ("ingest", "run"):
+        said = ecom(home, run, code=2)
+        assert f"ecom may not write to {path}" in said
+        assert "owner is ecom_ingest:ecom_ingest, its mode dr-x" in said
+        assert "run `ecom up`" in said
+    ecom(home, "up")
+    assert hdfs_access.refusal(address, hadoop.ENGINE, path) is None
+    assert "ecom_reader" in str(hdfs_access.refusal(address, hadoop.READER, path))
+    assert "WRONG" not in ecom(home, "doctor")
+
+
 def test_the_reader_may_read_what_is_published_and_write_nothing(
     home: Settings,
 ) -> None:
