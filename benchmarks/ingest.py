@@ -27,6 +27,7 @@ from common.errors import DataError
 from common.progress import task
 from common.settings import Settings
 from ingest import manifest
+from ingest import plan as planning
 from ingest import run as running
 from ingest.engine import open_engine
 from publish.run import ingest_endpoints
@@ -176,7 +177,7 @@ class _Bench:
             return [
                 session.sql(
                     "SELECT count(*) AS n FROM "
-                    f"{running.relation(tables.target_schema, spec.target)}.snapshots"
+                    f"{planning.relation(tables.target_schema, spec.target)}.snapshots"
                 ).collect()[0].n
                 for spec in tables.tables
             ]  # fmt: skip

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,11 +17,12 @@ from urllib.parse import urlsplit
 from common.errors import ServiceError
 from common.progress import PLAIN_INTERVAL, say
 from ingest.bounds import Watermark
-from ingest.postgres import JdbcAddress
-from ingest.statements import spark_literal, tick
+from ingest.postgres import JdbcAddress, join_snapshot
+from ingest.statements import from_wire, spark_literal, tick
 
 DEFAULT_PORT = 15002
 FETCH_SIZE = 20_000
+INTERRUPT_PATIENCE = 2.0
 PROPERTY = "ecom.watermark"
 PROPERTY_CONF = f"spark.sql.iceberg.snapshot-property.{PROPERTY}"
 
@@ -77,17 +79,21 @@ def end_leftovers(url: str, ledger: Path) -> None:
     from pyspark.errors import PySparkException
     from pyspark.sql.connect.session import SparkSession
 
+    interrupted = False
     for entry in sorted(ledger.iterdir()) if ledger.is_dir() else []:
         try:
             session = SparkSession.builder.remote(
                 _with_session(url, entry.name)
             ).create()
-            session.interruptAll()
+            interrupted = bool(session.interruptAll()) or interrupted
             session.stop()
         except PySparkException:
             # The server has forgotten the session, and its statements with it.
             pass
         entry.unlink(missing_ok=True)
+    if interrupted:
+        # A commit that had begun may still come through.
+        time.sleep(INTERRUPT_PATIENCE)
 
 
 def _with_session(url: str, session_id: str) -> str:
@@ -150,17 +156,13 @@ def read_source(
         types: (column, Spark type) in order; values are cast to exactly these.
         ranges: one condition a parallel read; none for a single read.
     """
-    join = (
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-        f"SET TRANSACTION SNAPSHOT '{snapshot}'"
-    )
     options = {
         "user": address.user,
         "password": address.password,
         "driver": "org.postgresql.Driver",
         # With a fetch size of 0 the shared snapshot would silently not be used.
         "fetchsize": str(FETCH_SIZE),
-        "sessionInitStatement": join,
+        "sessionInitStatement": join_snapshot(snapshot),
         "preferTimestampNTZ": "true",
     }
     frame = session.read.jdbc(
@@ -170,12 +172,30 @@ def read_source(
         properties=options,
     )
     return frame.selectExpr(
-        *(f"CAST({tick(name)} AS {kind}) AS {tick(name)}" for name, kind in types)
+        *(f"{from_wire(name, kind)} AS {tick(name)}" for name, kind in types)
     )
 
 
-def read_watermarks(session: Any, relations: dict[str, str]) -> dict[str, Watermark]:
-    """Table name -> watermark of its latest commit that carries one.
+@dataclass(frozen=True)
+class Landed:
+    """What staging holds of a table.
+
+    Attributes:
+        watermark: of its latest commit that carries one, or None.
+        rows: rows in its current snapshot, deleted ones too.
+        newest: whether the current snapshot itself carries the watermark.
+    """
+
+    watermark: Watermark | None
+    rows: int
+    newest: bool
+
+
+def read_landed(session: Any, relations: dict[str, str]) -> dict[str, Landed]:
+    """Table name -> what staging holds of it.
+
+    Only ancestors of the current snapshot count: a rolled back commit took its rows
+    with it, so its watermark must not be followed.
 
     Args:
         session: a Spark Connect session.
@@ -184,20 +204,28 @@ def read_watermarks(session: Any, relations: dict[str, str]) -> dict[str, Waterm
     if not relations:
         return {}
     parts = [
-        f"SELECT {spark_literal(name)} AS name, max_by(summary['{PROPERTY}'], committed_at) AS mark "
-        f"FROM {relation}.snapshots WHERE summary['{PROPERTY}'] IS NOT NULL"
+        f"SELECT {spark_literal(name)} AS name, "
+        f"max_by(s.summary['{PROPERTY}'], h.made_current_at) "
+        f"FILTER (WHERE s.summary['{PROPERTY}'] IS NOT NULL) AS mark, "
+        "max_by(s.summary['total-records'], h.made_current_at) AS total, "
+        f"max_by(s.summary['{PROPERTY}'] IS NOT NULL, h.made_current_at) AS newest "
+        f"FROM {relation}.snapshots s JOIN {relation}.history h "
+        "ON h.snapshot_id = s.snapshot_id WHERE h.is_current_ancestor"
         for name, relation in relations.items()
     ]
     rows = session.sql(" UNION ALL ".join(parts)).collect()
-    return {row.name: Watermark.from_json(row.mark) for row in rows if row.mark}
+    return {
+        row.name: Landed(
+            Watermark.from_json(row.mark) if row.mark else None,
+            int(row.total or 0), bool(row.newest),
+        )
+        for row in rows
+    }  # fmt: skip
 
 
 @contextmanager
-def committing(session: Any, watermark: Watermark | None) -> Iterator[None]:
+def committing(session: Any, watermark: Watermark) -> Iterator[None]:
     """Every Iceberg commit inside the block carries this watermark."""
-    if watermark is None:
-        yield
-        return
     session.conf.set(PROPERTY_CONF, watermark.to_json())
     try:
         yield

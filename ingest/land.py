@@ -1,62 +1,33 @@
-"""One table into staging: read at the snapshot, keep what is new, commit once.
+"""One table into staging: read at the snapshot, keep what differs, commit with the bound.
 
 Side tables (`__history`, `__rejects`) are written before the table itself: a crash
 between leaves them ahead, and the next run, which still has the old watermark, writes
-the same rows again; rows of a batch that never landed are removed first.
+the same rows again; history of a commit that never came is removed first.
+
+A statement of a killed run may still be alive on the engine and commit late. Nothing
+doubles: the first load replaces all rows, and every later commit is a MERGE by key,
+which Iceberg refuses where the rows it looked at have changed.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from common.errors import UsageError
 from ingest import statements as st
+from ingest import sweep
 from ingest.bounds import Watermark
 from ingest.engine import committing, last_commit, read_source
-from ingest.manifest import TableSpec
+from ingest.evolve import Evolution, evolve
+from ingest.plan import TablePlan
 from ingest.postgres import JdbcAddress, SourceSession
+from ingest.rejects import Rejects
 from ingest.split import Split
-from ingest.types import Mapping, quote
+from ingest.types import quote
 
 LIVE = "_cdc_deleted_at IS NULL"
-WIDENINGS = {
-    ("smallint", "int"), ("smallint", "bigint"), ("int", "bigint"), ("float", "double"),
-}  # fmt: skip
-
-
-@dataclass
-class TablePlan:
-    """What one run does with one table.
-
-    Attributes:
-        spec: the manifest's entry.
-        mappings: how each column travels.
-        relation: the staging table, quoted.
-        lower: cursor bound of this read; None reads everything.
-        first: whether the table has never been landed.
-        watermark: what the commit will remember.
-        estimated_rows: PostgreSQL's own estimate of the whole table.
-        rebase: the source went back and all rows are compared on request: the
-            watermark must follow even where no row differs.
-        query: the SELECT sent to the source.
-        split: how the read is divided.
-        distinct: columns in which most rows differ.
-    """
-
-    spec: TableSpec
-    mappings: tuple[Mapping, ...]
-    relation: str
-    lower: datetime | None
-    first: bool
-    watermark: Watermark
-    estimated_rows: int
-    query: str
-    split: Split = field(default_factory=Split)
-    rebase: bool = False
-    distinct: tuple[str, ...] = ()
 
 
 @dataclass
@@ -90,25 +61,33 @@ class Lander:
         self.schema, self.plan = schema, plan
         self.spec = plan.spec
         self.types = [(m.column, m.spark_type) for m in plan.mappings]
-        self.result = TableResult(plan.spec.name)
-        self.dropped: dict[str, str] = {}
+        self.result = TableResult(plan.spec.name, notes=list(plan.notes))
+        self.evolution = Evolution()
+        self.rejects = Rejects(
+            session, source, address, schema, plan, self._side("rejects")
+        )
+        self.commits = 0
 
     def land(self) -> TableResult:
         """Read, land and sweep; the counts of what was done."""
         began = time.monotonic()
         self._prepare()
-        self._land_rejects()
+        self.result.rows_rejected = self.rejects.refresh()
         if self.plan.first:
             self._load_everything()
         else:
             self._land_changes()
-        if self.plan.rebase:
-            self._rebase()
-        if self.spec.sweep or self.spec.mode == "full":
+        if self.spec.sweep and not self.plan.complete:
             self._sweep()
+        if self.plan.remark and not self.commits:
+            self._remark()
         self.result.seconds = round(time.monotonic() - began, 2)
         lower = self.plan.watermark.lower
-        self.result.watermark = lower.isoformat() if lower else None
+        self.result.watermark = (
+            lower.isoformat() if isinstance(lower, datetime)
+            else None if lower is None
+            else str(lower)
+        )  # fmt: skip
         return self.result
 
     # --- the table itself
@@ -116,81 +95,48 @@ class Lander:
     def _prepare(self) -> None:
         columns = [*self.types, *st.CDC_COLUMNS]
         comment = f"{self.schema}.{self.spec.name} of the source, as landed by ingest"
-        self.session.sql(
+        plain = self.plan.distinct
+        self._sql(
             st.create_table(
-                self.plan.relation,
-                columns,
-                self._partition(),
-                comment,
-                self.plan.distinct,
+                self.plan.relation, columns, self.spec.partition, comment, plain
             )
-        ).collect()
-        if not self.plan.first:
-            self._evolve()
+        )
+        self.evolution = self._evolve(self.plan.relation)
+        self.result.notes += self.evolution.notes
         if self.spec.history:
-            self.session.sql(
-                st.create_table(
-                    self._side("history"), columns, None,
-                    f"Every captured version of {self.spec.name}, append-only",
-                    self.plan.distinct,
-                )
-            ).collect()  # fmt: skip
+            history = self._side("history")
+            comment = f"Every captured version of {self.spec.name}, append-only"
+            self._sql(st.create_table(history, columns, None, comment, plain))
+            self._evolve(history)
+            self._drop_unlanded_history()
+        self.rejects.prepare()
 
-    def _partition(self) -> str | None:
-        return self.spec.partition_by
+    def _evolve(self, relation: str) -> Evolution:
+        present = dict(self.session.table(relation).dtypes)
+        found = evolve(self.spec.name, present, self.types)
+        for action in found.actions:
+            self._sql(f"ALTER TABLE {relation} {action}")
+        return found
 
     def _side(self, kind: str) -> str:
         schema, name = self.plan.relation.rsplit(".", 1)
         return f"{schema}.{st.tick(name.strip('`') + '__' + kind)}"
 
-    def _evolve(self) -> None:
-        for relation in [self.plan.relation] + (
-            [self._side("history")] if self.spec.history else []
-        ):
-            if self.session.catalog.tableExists(relation):
-                self._evolve_one(relation)
-
-    def _evolve_one(self, relation: str) -> None:
-        present = dict(self.session.table(relation).dtypes)
-        for name, kind in self.types:
-            old = present.get(name)
-            if old is None:
-                self.session.sql(
-                    f"ALTER TABLE {relation} ADD COLUMN {st.tick(name)} {kind}"
-                ).collect()
-                self.result.notes.append(f"column {name} {kind} added")
-            elif old != kind:
-                self._widen(relation, name, old, kind)
-        known = {name for name, _ in self.types} | {n for n, _ in st.CDC_COLUMNS}
-        gone = [name for name in present if name not in known]
-        self.dropped = {name: present[name] for name in gone}
-        if gone and relation == self.plan.relation:
-            self.result.notes.append(
-                f"no longer in the source, kept: {', '.join(gone)}"
-            )
-
-    def _widen(self, relation: str, name: str, old: str, new: str) -> None:
-        if (old, new) not in WIDENINGS and not _wider_decimal(old, new):
-            raise UsageError(
-                f"{self.spec.name}.{name} was {old} in staging and is now {new} in "
-                "the source: not a widening",
-                "override the type in the manifest's `columns`, or drop the staging "
-                "table and ingest it anew",
-            )
-        self.session.sql(
-            f"ALTER TABLE {relation} ALTER COLUMN {st.tick(name)} TYPE {new}"
-        ).collect()
-        self.result.notes.append(f"column {name} widened from {old} to {new}")
-
     def _load_everything(self) -> None:
+        """The first load replaces whatever a killed one may still bring."""
         rows = self._stamped(self._read(self.plan.query, self.plan.split))
         if self.spec.history:
-            self._drop_unlanded_history(None)
             rows = rows.persist()
             if not rows.isEmpty():
                 self._append(rows, self._side("history"))
-        with committing(self.session, self.plan.watermark):
-            self._append(rows, self.plan.relation, in_place=self.plan.split.in_order)
+        with committing(self.session, self._mark()):
+            writer = self._with_kept(rows).writeTo(self.plan.relation)
+            if self.plan.split.in_order:
+                # Written by the tasks that have the rows, each sorting by partition,
+                # instead of sending them to their partitions first.
+                writer = writer.option("distribution-mode", "none")
+            writer.overwrite(_expr("true"))
+        self.commits += 1
         summary = last_commit(self.session, self.plan.relation)
         self.result.rows_read = int(summary.get("added-records", 0))
         self.result.rows_inserted = self.result.rows_read
@@ -198,72 +144,94 @@ class Lander:
 
     def _land_changes(self) -> None:
         rows = self._read(self.plan.query, self.plan.split).persist()
-        self.result.rows_read = rows.count()
-        if self.result.rows_read:
-            self._commit_changes(rows)
+        scope = "true" if self.plan.complete else None
+        self._commit_changes(rows, scope)
         rows.unpersist()
+        if self.rejects.in_window and scope is None and not self.spec.sweep:
+            self._retire_rejected()
 
-    def _rebase(self) -> None:
+    def _remark(self) -> None:
         """Commit the watermark alone."""
         nothing = self.session.table(self.plan.relation).limit(0)
-        with committing(self.session, self.plan.watermark):
+        with committing(self.session, self._mark()):
             nothing.writeTo(self.plan.relation).append()
+        self.commits += 1
 
-    def _commit_changes(self, rows: Any) -> None:
-        """Merge the rows that are new or differ; no commit where none does."""
-        target = self.session.table(self.plan.relation)
-        if self.spec.mode == "append":
-            self._append_new(rows, target)
+    def _commit_changes(self, rows: Any, scope: str | None) -> None:
+        """Merge the rows that are new or differ; no commit where none does.
+
+        Args:
+            rows: rows of the source, persisted.
+            scope: condition on keys for which `rows` has every row the source has,
+                so that a staged row without one is gone; None where it has not.
+        """
+        read, keys = self._extent(rows)
+        self.result.rows_read += read
+        if not read and scope is None:
             return
+        target = self.session.table(self.plan.relation)
+        target = target.where(scope if scope is not None else keys)
         names = [name for name, _ in self.types]
         joined = rows.alias("s").join(
-            target.alias("t"), on=_expr(st.on_key(self.spec.key)), how="left"
-        )
+            target.alias("t"), on=_expr(st.on_key(self.spec.key)),
+            how="left" if scope is None else "full",
+        )  # fmt: skip
+        key = st.tick(self.spec.key[0])
         live = "t._cdc_batch_id IS NOT NULL AND t._cdc_deleted_at IS NULL"
+        gone = f"s.{key} IS NULL"
         changed = (
-            joined.where(f"NOT ({live}) OR {st.changed(names)}")
+            joined.where(
+                f"CASE WHEN {gone} THEN {live} "
+                f"ELSE NOT ({live}) OR {st.changed(self._compared(scope))} END"
+            )
             .selectExpr(
-                *(f"s.{st.tick(n)} AS {st.tick(n)}" for n in names),
-                "t._cdc_batch_id IS NULL AS _is_new",
+                *(
+                    f"if({gone}, t.{st.tick(n)}, s.{st.tick(n)}) AS {st.tick(n)}"
+                    for n in names
+                ),
+                f"CASE WHEN {gone} THEN 'deleted' WHEN t._cdc_batch_id IS NULL "
+                "THEN 'inserted' ELSE 'updated' END AS _cdc_change",
             )
             .persist()
         )
-        counts = changed.groupBy("_is_new").count().collect()
-        by_new = {row["_is_new"]: row["count"] for row in counts}
-        if by_new:
-            self._merge(self._stamped(changed.drop("_is_new")), self.plan.watermark)
-        self.result.rows_inserted += by_new.get(True, 0)
-        self.result.rows_updated += by_new.get(False, 0)
+        counts = {
+            row["_cdc_change"]: row["count"]
+            for row in changed.groupBy("_cdc_change").count().collect()
+        }
+        if counts:
+            self._merge(self._stamped(changed, "_cdc_change = 'deleted'"))
+        self.result.rows_inserted += counts.get("inserted", 0)
+        self.result.rows_updated += counts.get("updated", 0)
+        self.result.rows_deleted += counts.get("deleted", 0)
         changed.unpersist()
 
-    def _append_new(self, rows: Any, target: Any) -> None:
-        """Append mode: what the overlap already brought is recognised by its key."""
-        cursor = st.tick(str(self.spec.cursor))
-        known = target
-        if self.plan.lower is not None:
-            bound = st.spark_timestamp(self.plan.lower)
-            known = target.where(f"{cursor} >= {bound} OR {cursor} IS NULL")
-        new = rows.join(
-            known.select(*map(st.tick, self.spec.key)),
-            on=list(self.spec.key),
-            how="left_anti",
-        )
-        new = self._stamped(
-            new.select(*(st.tick(name) for name, _ in self.types))
-        ).persist()
-        count = new.count()
-        if count:
-            with committing(self.session, self.plan.watermark):
-                self._append(new, self.plan.relation)
-            summary = last_commit(self.session, self.plan.relation)
-            self.result.bytes_written += int(summary.get("added-files-size", 0))
-        self.result.rows_inserted += count
-        new.unpersist()
+    def _compared(self, scope: str | None) -> list[str]:
+        """The columns that tell whether a row changed.
 
-    def _merge(self, changes: Any, watermark: Watermark | None) -> None:
-        """Upsert by key in one commit; history first."""
+        In mode append it is the cursor alone: rows of that mode do not change, and
+        reading their other columns would cost what the mode is there to save.
+        """
+        cursor = self.spec.cursor
+        if self.spec.mode == "append" and cursor and scope is None and self.plan.lower:
+            return [cursor]
+        return [name for name, _ in self.types]
+
+    def _extent(self, rows: Any) -> tuple[int, str]:
+        """Number of rows, and the condition on staging that their keys allow."""
+        first = self.spec.key[0]
+        if dict(self.types)[first] not in st.INTEGERS:
+            return int(rows.count()), "true"
+        name = st.tick(first)
+        found = rows.selectExpr(
+            "count(*) AS n", f"min({name}) AS low", f"max({name}) AS high"
+        ).collect()[0]
+        return found[
+            "n"
+        ], f"{name} BETWEEN {found['low'] or 0} AND {found['high'] or 0}"
+
+    def _merge(self, changes: Any) -> None:
+        """Upsert by key in one commit with the watermark; history first."""
         if self.spec.history:
-            self._drop_unlanded_history(self._landed_until())
             self._append(changes, self._side("history"))
         view = "changes_now"
         changes.createOrReplaceTempView(view)
@@ -271,169 +239,102 @@ class Lander:
         names = ", ".join(columns)
         values = ", ".join(f"s.{column}" for column in columns)
         updates = ", ".join(f"t.{column} = s.{column}" for column in columns)
-        with committing(self.session, watermark):
-            self.session.sql(
+        on = st.on_key(self.spec.key)
+        _, keys = self._extent(changes)
+        on += f" AND t.{keys}" if keys != "true" else ""
+        with committing(self.session, self._mark()):
+            self._sql(
                 f"MERGE INTO {self.plan.relation} t USING {st.tick(view)} s "
-                f"ON {st.on_key(self.spec.key)} "
+                f"ON {on} "
                 f"WHEN MATCHED THEN UPDATE SET {updates} "
                 f"WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"
-            ).collect()
+            )
+        self.commits += 1
         summary = last_commit(self.session, self.plan.relation)
         self.result.bytes_written += int(summary.get("added-files-size", 0))
         self.session.catalog.dropTempView(view)
 
-    def _append(self, rows: Any, relation: str, in_place: bool = False) -> None:
-        """Append; columns the source has dropped stay in staging and take nulls.
+    def _append(self, rows: Any, relation: str) -> None:
+        self._with_kept(rows).writeTo(relation).append()
 
-        `in_place` writes rows in the tasks that have them, instead of sending them
-        to their partitions first; either way each task sorts by partition.
-        """
-        nulls = [
-            f"cast(null AS {kind}) AS {st.tick(n)}" for n, kind in self.dropped.items()
-        ]
-        writer = rows.selectExpr("*", *nulls).writeTo(relation)
-        if in_place:
-            writer = writer.option("distribution-mode", "none")
-        writer.append()
+    def _with_kept(self, rows: Any) -> Any:
+        """Columns the source has dropped stay in staging and take nulls."""
+        kept = self.evolution.kept.items()
+        nulls = [f"cast(null AS {kind}) AS {st.tick(name)}" for name, kind in kept]
+        return rows.selectExpr("*", *nulls)
 
-    def _landed_until(self) -> str | None:
-        row = self.session.sql(
-            f"SELECT cast(max(_cdc_loaded_at) AS string) AS at FROM {self.plan.relation}"
-        ).collect()[0]
-        return row["at"]  # type: ignore[no-any-return]
-
-    def _drop_unlanded_history(self, landed_until: str | None) -> None:
-        """Remove history rows of a batch that died before its table's commit."""
-        after = (
-            f"_cdc_loaded_at > timestamp '{landed_until}'" if landed_until else "true"
-        )
+    def _drop_unlanded_history(self) -> None:
+        """Remove history rows of a commit that died before its table's own."""
         history = self._side("history")
-        if self.session.sql(f"SELECT 1 FROM {history} WHERE {after} LIMIT 1").collect():
-            self.session.sql(f"DELETE FROM {history} WHERE {after}").collect()
+        until = self.plan.landed_until
+        after = f"_cdc_loaded_at > {st.spark_timestamp(until)}" if until else "true"
+        if until is None and not self.plan.first:
+            after = (
+                "_cdc_loaded_at > (SELECT coalesce(max(_cdc_loaded_at), timestamp '1970-01-01') "
+                f"FROM {self.plan.relation})"
+            )
+        if self._sql(f"SELECT 1 FROM {history} WHERE {after} LIMIT 1"):
+            self._sql(f"DELETE FROM {history} WHERE {after}")
 
     # --- deletes
 
     def _sweep(self) -> None:
-        """Compare key sets at the snapshot; mark what is gone, fetch what was missed."""
-        if self._fingerprint_source() == self._fingerprint_staging():
-            return
-        types = [(n, k) for n, k in self.types if n in self.spec.key]
-        order = {name: i for i, name in enumerate(self.spec.key)}
-        types.sort(key=lambda pair: order[pair[0]])
-        query = st.select_keys(
-            self.schema, self.spec.name, self.spec.key, self.plan.mappings
-        )
-        keys = read_source(
-            self.session, self.address, self.source.snapshot_id, query, types
-        ).persist()
-        target = self.session.table(self.plan.relation).where(LIVE)
-        gone = target.join(keys, on=list(self.spec.key), how="left_anti")
-        gone = gone.select(*(st.tick(name) for name, _ in self.types)).persist()
-        self.result.rows_deleted = gone.count()
-        if self.result.rows_deleted:
-            self._merge(self._stamped(gone, deleted=True), None)
-        missed = keys.join(
-            target.select(*map(st.tick, self.spec.key)),
-            on=list(self.spec.key),
-            how="left_anti",
-        ).persist()
-        if not missed.isEmpty():
-            whole = st.select_rows(
-                self.schema, self.spec.name, self.plan.mappings, "true"
-            )
-            rows = self._read(whole).join(
-                missed, on=list(self.spec.key), how="left_semi"
-            )
-            self._commit_changes(rows.persist())
-        for frame in (keys, gone, missed):
-            frame.unpersist()
-
-    def _fingerprint_source(self) -> tuple[int, ...]:
-        by_name = {m.column: m for m in self.plan.mappings}
-        hashed = st.key_hash(
-            [by_name[c].spark_type for c in self.spec.key],
-            [quote(c) for c in self.spec.key],
-            "postgres",
-        )
-        condition = f"NOT ({st.unfit(self.plan.mappings)})"
-        row = self.source.rows(
-            f"SELECT count(*), coalesce(sum(h), 0), coalesce(sum(h * h % 2147483647), 0) FROM "
-            f"(SELECT {hashed} AS h FROM {quote(self.schema)}.{quote(self.spec.name)} WHERE {condition}) q"
-        )[0]
-        return tuple(int(value) for value in row)
-
-    def _fingerprint_staging(self) -> tuple[int, ...]:
+        """Compare key sets at the snapshot; read again the ranges that differ."""
+        key, mappings = self.spec.key, self.plan.mappings
         kinds = dict(self.types)
-        hashed = st.key_hash(
-            [kinds[c] for c in self.spec.key],
-            [st.tick(c) for c in self.spec.key],
-            "spark",
-        )
-        row = self.session.sql(
-            f"SELECT count(*), coalesce(sum(cast(h AS decimal(38,0))), 0), "
-            f"coalesce(sum(cast(h * h % 2147483647 AS decimal(38,0))), 0) FROM "
-            f"(SELECT {hashed} AS h FROM {self.plan.relation} WHERE {LIVE})"
-        ).collect()[0]
-        return tuple(int(value) for value in row)
+        whole = kinds[key[0]] in st.INTEGERS
+        table = f"{quote(self.schema)}.{quote(self.spec.name)}"
+        ranges = sweep.divide(
+            key, kinds,
+            self.source.extent(self.schema, self.spec.name, key[0]) if whole else None,
+        )  # fmt: skip
+        fit = f"NOT ({st.unfit(mappings)})"
+        theirs = self._counts(self.source.rows, ranges, table, fit, "postgres")
+        ours = self._counts(self._sql, ranges, self.plan.relation, LIVE, "spark")
+        apart = [b for b in ours.keys() | theirs.keys() if ours.get(b) != theirs.get(b)]
+        if apart:
+            inside = sweep.differing(ranges, key, mappings, apart, "postgres")
+            query = st.select_rows(self.schema, self.spec.name, mappings, inside)
+            rows = self._read(query).persist()
+            scope = sweep.differing(ranges, key, mappings, apart, "spark")
+            self._commit_changes(rows, scope)
+            rows.unpersist()
+        if self.rejects.possible:
+            unfit = self.source.count(f"SELECT 1 FROM {table} WHERE NOT ({fit})")
+            self.result.rows_rejected += self.rejects.follow(unfit)
 
-    # --- rejects
+    def _counts(
+        self, run: Any, ranges: sweep.Ranges, relation: str, condition: str, side: str
+    ) -> sweep.Counts:
+        cursor = self.spec.cursor
+        if cursor and cursor in self.spec.columns:
+            cursor = None
+        rows = run(
+            sweep.fingerprint(
+                ranges, self.spec.key, cursor, self.plan.mappings,
+                relation, condition, side,
+            )
+        )  # fmt: skip
+        return {int(b): (int(n), int(s), int(t)) for b, n, s, t in rows}
 
-    def _land_rejects(self) -> None:
-        """Make `__rejects` hold exactly the rows that cannot be represented now."""
-        window = st.window(self.spec.cursor, self.plan.lower)
-        new = st.select_rejects(
-            self.schema, self.spec.name, self.spec.key, self.plan.mappings, window
-        )
-        relation = self._side("rejects")
-        columns = [(n, "string") for n in ("key", "column_name", "raw_value", "reason")]
-        self.session.sql(
-            st.create_table(
-                relation,
-                [*columns, *st.CDC_COLUMNS[:2]],
-                None,
-                f"Rows of {self.spec.name} that cannot be represented",
-            )
-        ).collect()
-        if new is None:
-            return
-        held = self.session.table(relation)
-        if not self.source.count(new) and held.isEmpty():
-            return
-        everything = st.select_rejects(
-            self.schema, self.spec.name, self.spec.key, self.plan.mappings, "true"
-        )
-        found = read_source(
-            self.session,
-            self.address,
-            self.source.snapshot_id,
-            str(everything),
-            columns,
-        )
-        names = [name for name, _ in columns]
-        stamped = (
-            found.join(
-                held.select(*names, "_cdc_batch_id", "_cdc_loaded_at"),
-                on=names,
-                how="left",
-            )
-            .selectExpr(
-                *(st.tick(n) for n in names),
-                f"coalesce(_cdc_batch_id, {st.spark_literal(self.plan.watermark.batch)}) AS _cdc_batch_id",
-                f"coalesce(_cdc_loaded_at, {st.spark_timestamp(self.plan.watermark.loaded_at)}) AS _cdc_loaded_at",
-            )
-            .persist()
-        )
-        self.result.rows_rejected = stamped.where(
-            f"_cdc_batch_id = {st.spark_literal(self.plan.watermark.batch)}"
-        ).count()
-        if self.result.rows_rejected or stamped.count() != held.count():
-            stamped.createOrReplaceTempView("rejects_now")
-            self.session.sql(
-                f"INSERT OVERWRITE {relation} SELECT * FROM rejects_now"
-            ).collect()
-        stamped.unpersist()
+    def _retire_rejected(self) -> None:
+        """A row that was landed and can no longer be represented is in the rejects
+        alone: its old version in staging is marked like a deleted one."""
+        target = self.session.table(self.plan.relation).where(LIVE)
+        keys = self.rejects.keys()
+        condition = _expr(st.on_key(self.spec.key, "k", "t"))
+        stale = target.alias("t").join(keys.alias("k"), on=condition, how="left_semi")
+        stale = stale.select(*(st.tick(name) for name, _ in self.types)).persist()
+        count = stale.count()
+        if count:
+            self._merge(self._stamped(stale, "true"))
+            self.result.rows_deleted += count
+        stale.unpersist()
 
     # --- shared
+
+    def _sql(self, statement: str) -> list[Any]:
+        return self.session.sql(statement).collect()  # type: ignore[no-any-return]
 
     def _read(self, query: str, split: Split | None = None) -> Any:
         return read_source(
@@ -445,15 +346,27 @@ class Lander:
             split.ranges if split else (),
         )
 
-    def _stamped(self, rows: Any, deleted: bool = False) -> Any:
-        """The rows with the batch's columns, in the table's own column order."""
-        mark = self.plan.watermark
-        loaded = st.spark_timestamp(mark.loaded_at)
+    def _mark(self) -> Watermark:
+        """The watermark of this run's next commit; each commit has its own moment."""
+        return replace(
+            self.plan.watermark,
+            loaded_at=self.plan.watermark.loaded_at
+            + timedelta(microseconds=self.commits),
+        )
+
+    def _stamped(self, rows: Any, deleted: str = "false") -> Any:
+        """The rows with the batch's columns, in the table's own column order.
+
+        Args:
+            rows: has the source's columns.
+            deleted: condition for a row that the source no longer has.
+        """
+        loaded = st.spark_timestamp(self._mark().loaded_at)
         return rows.selectExpr(
             *(st.tick(name) for name, _ in self.types),
-            f"{st.spark_literal(mark.batch)} AS _cdc_batch_id",
+            f"{st.spark_literal(self.plan.watermark.batch)} AS _cdc_batch_id",
             f"{loaded} AS _cdc_loaded_at",
-            f"{loaded if deleted else 'cast(null AS timestamp)'} AS _cdc_deleted_at",
+            f"if({deleted}, {loaded}, cast(null AS timestamp)) AS _cdc_deleted_at",
         )
 
 
@@ -461,13 +374,3 @@ def _expr(text: str) -> Any:
     from pyspark.sql.connect.functions import expr
 
     return expr(text)
-
-
-def _wider_decimal(old: str, new: str) -> bool:
-    import re
-
-    pattern = re.compile(r"decimal\((\d+),(\d+)\)")
-    was, now = pattern.fullmatch(old), pattern.fullmatch(new)
-    if not was or not now:
-        return False
-    return was.group(2) == now.group(2) and int(now.group(1)) >= int(was.group(1))

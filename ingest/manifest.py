@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from common.errors import UsageError
 
@@ -20,7 +20,8 @@ TABLE_FIELDS = {
     "name", "key", "cursor", "mode", "deletes", "split_by", "partition_by",
     "columns", "history", "lookback_seconds",
 }  # fmt: skip
-TRANSFORM = re.compile(r"^(?:(years|months|days|hours)\((\w+)\)|(\w+))$")
+TRANSFORM = re.compile(r"^(?:(years|months|days|hours)\((.+)\)|(\w+))$")
+SIDES = ("history", "rejects")
 DEFAULT_LOOKBACK = 600
 
 
@@ -40,7 +41,9 @@ class TableSpec:
         history: whether each captured version is kept in `<table>__history`.
         lookback_seconds: how far to read back where PostgreSQL's own horizon
             cannot be known.
+        path: the manifest.
         line: where the entry begins in the manifest.
+        lines: field, or overridden column, -> its line in the manifest.
     """
 
     name: str
@@ -53,12 +56,25 @@ class TableSpec:
     columns: dict[str, str] = field(default_factory=dict)
     history: bool = False
     lookback_seconds: int = DEFAULT_LOOKBACK
+    path: Path = Path("the manifest")
     line: int = 0
+    lines: dict[str, int] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
         """The table's name in staging: the metastore takes word characters only."""
-        return re.sub(r"\W", "_", self.name)
+        return re.sub(r"\W", "_", self.name, flags=re.ASCII)
+
+    @property
+    def partition(self) -> tuple[str, str] | None:
+        """(transform, column) of `partition_by`; the transform of a bare column is ""."""
+        found = TRANSFORM.match(self.partition_by or "")
+        return (found[1] or "", found[2] or found[3]) if found else None
+
+    def refuse(self, field_name: str, message: str, fix: str) -> UsageError:
+        """An error that names the line of a field, or of a column's override."""
+        line = self.lines.get(field_name, self.line)
+        return UsageError(f"{self.path}:{line}: {self.name}: {message}", fix)
 
 
 @dataclass(frozen=True)
@@ -83,7 +99,7 @@ class Manifest:
                     f"{self.path} has no table {name!r}; it has {', '.join(known)}",
                     "name one of these, or add the table to the manifest",
                 )
-        return tuple(known[name] for name in names) or self.tables
+        return tuple(known[name] for name in dict.fromkeys(names)) or self.tables
 
 
 def load(path: Path) -> Manifest:
@@ -95,15 +111,18 @@ def load(path: Path) -> Manifest:
     """
     try:
         document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"Reading the manifest {path}: {error.strerror}", "check the path"
+            f"Reading the manifest {path}: {getattr(error, 'strerror', 'not UTF-8')}",
+            "check the path",
         ) from error
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise UsageError(
             f"{path}:{line}: not valid YAML: {error.problem}", "correct that line"
         ) from error
+    except YAMLError as error:
+        raise UsageError(f"{path}: not valid YAML: {error}", "correct it") from error
     return _Reader(path).manifest(document)
 
 
@@ -145,13 +164,19 @@ class _Reader:
                 raise self.refuse(
                     table.line, f"table {table.name!r} stands twice", "keep one of them"
                 )
-        targets = [table.target.lower() for table in found]
+        taken = {
+            f"{table.target}__{side}".lower(): table
+            for table in found
+            for side in SIDES
+        }
         for table in found:
-            if targets.count(table.target.lower()) > 1:
+            target = table.target.lower()
+            if target in taken:
                 raise self.refuse(
                     table.line, f"two tables would land as {table.target!r}",
                     "rename one in the source, or ingest it into another schema",
                 )  # fmt: skip
+            taken[target] = table
         return Manifest(self.path, schemas["source"], schemas["target"], tuple(found))
 
     def _table(self, entry: Any, index: int, tables: Any) -> TableSpec:
@@ -195,8 +220,15 @@ class _Reader:
             lookback_seconds=int(
                 self._typed(entry, "lookback_seconds", int, DEFAULT_LOOKBACK)
             ),
+            path=self.path,
             line=line,
+            lines=self._lines(entry),
         )
+
+    def _lines(self, entry: CommentedMap) -> dict[str, int]:
+        overrides = entry.get("columns") or CommentedMap()
+        found = {f"columns.{n}": self._line(overrides, n) for n in overrides}
+        return found | {str(name): self._line(entry, name) for name in entry}
 
     def _only(self, entry: CommentedMap, known: set[str]) -> None:
         for name in entry:
@@ -227,6 +259,7 @@ class _Reader:
             value is None
             or not isinstance(value, str)
             or (not value and default is None)
+            or "\0" in value
         ):
             raise self.refuse(
                 self._line(entry, name), f"`{name}` must be a name", "write the name"
@@ -237,7 +270,8 @@ class _Reader:
         value = entry.get(name)
         good = (
             isinstance(value, list) and value and all(isinstance(v, str) for v in value)
-        )
+            and len(set(value)) == len(value)
+        )  # fmt: skip
         if not good or value is None:
             raise self.refuse(
                 self._line(entry, name), f"`{name}` must be a list of column names",
@@ -262,6 +296,12 @@ class _Reader:
 
     def _columns(self, entry: CommentedMap) -> dict[str, str]:
         columns = self._typed(entry, "columns", dict, CommentedMap())
+        for column, kind in columns.items():
+            if not isinstance(kind, str):
+                raise self.refuse(
+                    self._line(columns, column), f"the type of {column!r} must be a name",
+                    'write, for example, `amount: "decimal(38,10)"`',
+                )  # fmt: skip
         return {str(column): str(kind) for column, kind in columns.items()}
 
 

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import quote as url_quote
 
 import psycopg2
 from psycopg2 import sql
 
 from common.database import Connection, check_address, connect
-from common.errors import BusyError, UsageError
+from common.errors import BusyError
 from common.progress import say
+from ingest import catalogue
 from ingest.bounds import Horizon
+from ingest.catalogue import SourceTable
 from ingest.manifest import TableSpec
-from ingest.types import SourceColumn
 
 APPLICATION = "ecom ingest"
+# What PostgreSQL writes as text must not depend on who reads it.
+TEXT_SETTINGS = {
+    "timezone": "UTC", "datestyle": "ISO", "intervalstyle": "postgres",
+    "extra_float_digits": "1", "bytea_output": "hex",
+}  # fmt: skip
 STATEMENT_TIMEOUT_MS = 30 * 60 * 1000
-LARGE_TABLE_ROWS = 1_000_000
 LOCK_SPACE = 0x45434F4D
 
 HORIZON_SQL = """
@@ -31,48 +37,32 @@ HORIZON_SQL = """
             AND backend_type <> 'autovacuum worker'
             AND (datname = current_database() OR datname IS NULL)),
         (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()),
-        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
+        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
+            AND current_setting('track_activities')::bool
+            AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'disabled'),
         pg_is_in_recovery()
 """
-COLUMNS_SQL = """
-    SELECT a.attname, coalesce(b.typname, t.typname),
-        CASE WHEN coalesce(b.typname, t.typname) = 'numeric' AND m.typmod >= 4
-             THEN ((m.typmod - 4) >> 16) & 65535 END,
-        CASE WHEN coalesce(b.typname, t.typname) = 'numeric' AND m.typmod >= 4
-             THEN (((m.typmod - 4) & 2047) # 1024) - 1024 END,
-        NOT a.attnotnull
-    FROM pg_attribute a
-    JOIN pg_type t ON t.oid = a.atttypid
-    LEFT JOIN pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END
-    ) m(typmod)
-    WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped
-    ORDER BY a.attnum
+SNAPSHOT_SQL = """
+    SELECT pg_export_snapshot(), pg_snapshot_xmin(s)::text::bigint,
+        pg_snapshot_xmax(s)::text::bigint
+    FROM pg_current_snapshot() s
 """
-# Before version 14, PostgreSQL reads the whole heap for a range of its pages.
-SIZE_SQL = """
-    SELECT greatest(c.reltuples, 0)::bigint,
-        pg_relation_size(c.oid) / current_setting('block_size')::bigint,
-        pg_table_size(c.oid),
-        coalesce(c.relkind IN ('r', 'm') AND m.amname = 'heap', false)
-            AND current_setting('server_version_num')::int >= 140000
-    FROM pg_class c LEFT JOIN pg_am m ON m.oid = c.relam
-    WHERE c.oid = %s::regclass
+SYSTEM_SQL = """
+    SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()),
+        CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
+             ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END
+    FROM pg_control_system()
 """
-UNIQUE_SQL = """
-    SELECT array_agg(a.attname::text ORDER BY a.attname)
-    FROM pg_index i
-    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-    WHERE i.indrelid = %s::regclass AND i.indisunique AND i.indisvalid
-        AND i.indpred IS NULL AND i.indexprs IS NULL
-    GROUP BY i.indexrelid
+# A run's snapshot lives in a transaction that waits while Spark reads.
+PATIENCE_SQL = """
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN
+        ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')
 """
-LEADING_SQL = """
-    SELECT a.attname FROM pg_index i
-    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = %s::regclass AND i.indisvalid
-"""
+# Options of a DSN that mean nothing to JDBC, or that ingest sets itself.
+LIBPQ_ONLY = {
+    "user", "password", "options", "application_name", "connect_timeout",
+    "target_session_attrs", "fallback_application_name", "client_encoding",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,45 +78,33 @@ def jdbc_address(dsn: str) -> JdbcAddress:
     """The JDBC form of a `postgresql://` URL, its query options kept."""
     check_address(dsn)
     parts = urlsplit(dsn)
+    given = parse_qsl(parts.query)
+    secrets = dict(given)
     # Binary from the first row halves the read (design trap 9).
     options = [
-        "prepareThreshold=-1",
-        "ApplicationName=ecom%20ingest",
-        "tcpKeepAlive=true",
-    ]
-    options += [f"options=-c%20statement_timeout%3D{STATEMENT_TIMEOUT_MS}"]
-    options += [parts.query] if parts.query else []
+        ("prepareThreshold", "-1"), ("ApplicationName", APPLICATION),
+        ("tcpKeepAlive", "true"),
+        ("options", f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"),
+        *((name, value) for name, value in given if name not in LIBPQ_ONLY),
+    ]  # fmt: skip
     name = str(parts.hostname)
     host = f"[{name}]" if ":" in name else name
     return JdbcAddress(
-        f"jdbc:postgresql://{host}:{parts.port or 5432}{parts.path}?{'&'.join(options)}",
-        unquote(parts.username or ""),
-        unquote(parts.password or ""),
+        f"jdbc:postgresql://{host}:{parts.port or 5432}{parts.path}"
+        f"?{urlencode(options, quote_via=url_quote)}",
+        unquote(parts.username or "") or secrets.get("user", ""),
+        unquote(parts.password or "") or secrets.get("password", ""),
     )
 
 
-@dataclass(frozen=True)
-class Storage:
-    """How a table lies on the source's disk.
-
-    Attributes:
-        pages: pages of its heap.
-        table_bytes: bytes with what is stored out of line.
-        pages_scannable: whether a range of its pages can be read alone.
-    """
-
-    pages: int
-    table_bytes: int
-    pages_scannable: bool
-
-
-@dataclass(frozen=True)
-class SourceTable:
-    """A table as the source has it: its columns and about how large it is."""
-
-    columns: tuple[SourceColumn, ...]
-    estimated_rows: int
-    storage: Storage
+def join_snapshot(snapshot: str) -> str:
+    """What a reader's connection runs first: join the snapshot, write texts our way."""
+    settings = {**TEXT_SETTINGS, "idle_in_transaction_session_timeout": "0"}
+    return (
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+        f"SET TRANSACTION SNAPSHOT '{snapshot}'; "
+        + "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())
+    )
 
 
 class SourceSession:
@@ -139,29 +117,22 @@ class SourceSession:
     def horizon(self) -> Horizon:
         """Ask for the horizon, THEN take and export the snapshot; see `bounds`."""
         asked_at, oldest, prepared, complete, standby = self._row(HORIZON_SQL)
-        system = self._system()
+        system, timeline = self._system()
         self._execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        snapshot, xmax = self._row(
-            "SELECT pg_export_snapshot(), pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-        )
-        self.snapshot_id = snapshot
+        self.snapshot_id, xmin, xmax = self._row(SNAPSHOT_SQL)
         return Horizon(
-            asked_at, oldest, prepared, complete and not standby, xmax, system, standby
-        )
+            asked_at, oldest, prepared, complete and not standby, xmin, xmax,
+            system, timeline, standby,
+        )  # fmt: skip
 
     def describe(self, schema: str, spec: TableSpec) -> SourceTable:
-        """Columns and size of a table, checked against its manifest entry.
+        """A table as it is, checked against its manifest entry; see `catalogue`."""
+        return catalogue.describe(self._rows, schema, spec)
 
-        Raises:
-            UsageError: the table, a column, a unique key or an index is missing.
-        """
-        name = self._regclass(schema, spec)
-        columns = tuple(SourceColumn(*row) for row in self._rows(COLUMNS_SQL, name))
-        rows, *storage = self._row(SIZE_SQL, name)
-        self._check_columns(spec, columns)
-        self._check_key(spec, name)
-        self._check_index(spec, name, rows)
-        return SourceTable(columns, rows, Storage(*storage))
+    def greatest(self, schema: str, table: str, column: str) -> int | None:
+        """Greatest value of an integer column that is visible now, or None."""
+        found = self.extent(schema, table, column)
+        return found[1] if found else None
 
     def extent(self, schema: str, table: str, column: str) -> tuple[int, int] | None:
         """Least and greatest value of an integer column, or None for no rows."""
@@ -181,55 +152,12 @@ class SourceSession:
         """All rows of a query without parameters, at the snapshot."""
         return self._rows(query.replace("%", "%%"))
 
-    def _system(self) -> str:
+    def _system(self) -> tuple[str, int]:
         try:
-            return str(
-                self._row("SELECT system_identifier FROM pg_control_system()")[0]
-            )
+            system, timeline = self._row(SYSTEM_SQL)
         except psycopg2.errors.InsufficientPrivilege:
-            return ""
-
-    def _regclass(self, schema: str, spec: TableSpec) -> str:
-        statement = "SELECT to_regclass(format('%%I.%%I', %s, %s))::oid"
-        oid = self._row(statement, schema, spec.name)[0]
-        if oid is None:
-            raise UsageError(
-                f"Line {spec.line}: the source has no table {schema}.{spec.name} "
-                "that this user can see",
-                "correct the name, or grant USAGE on the schema and SELECT on the table",
-            )
-        return str(oid)
-
-    def _check_columns(self, spec: TableSpec, columns: Sequence[SourceColumn]) -> None:
-        known = [column.name for column in columns]
-        wanted = [*spec.key, *spec.columns]
-        wanted += [name for name in (spec.cursor, spec.split_by) if name]
-        for name in wanted:
-            if name not in known:
-                raise UsageError(
-                    f"Line {spec.line}: {spec.name} has no column {name!r}",
-                    f"its columns are {', '.join(known)}",
-                )
-
-    def _check_key(self, spec: TableSpec, name: str) -> None:
-        unique = [set(row[0]) for row in self._rows(UNIQUE_SQL, name)]
-        if not any(columns <= set(spec.key) for columns in unique):
-            raise UsageError(
-                f"Line {spec.line}: the source does not keep key "
-                f"({', '.join(spec.key)}) of {spec.name} unique",
-                "name the columns of a primary key or unique index",
-            )
-
-    def _check_index(self, spec: TableSpec, name: str, rows: int) -> None:
-        if spec.cursor is None or rows < LARGE_TABLE_ROWS:
-            return
-        leading = {row[0] for row in self._rows(LEADING_SQL, name)}
-        if spec.cursor not in leading:
-            raise UsageError(
-                f"Line {spec.line}: {spec.name} has {rows:,} rows and no index on "
-                f"its cursor {spec.cursor}",
-                f"create one: CREATE INDEX CONCURRENTLY ON {spec.name} ({spec.cursor})",
-            )
+            return "", 0
+        return str(system), int(timeline)
 
     def _execute(self, statement: Any, *values: Any) -> None:
         with self.connection.cursor() as cursor:
@@ -259,10 +187,13 @@ def open_source(dsn: str, target: str) -> Iterator[SourceSession]:
         dsn,
         APPLICATION,
         f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
-        "-c default_transaction_read_only=on -c timezone=UTC",
+        "-c default_transaction_read_only=on "
+        + " ".join(f"-c {name}={value}" for name, value in TEXT_SETTINGS.items()),
     )
     connection.autocommit = True
     try:
+        with connection.cursor() as cursor:
+            cursor.execute(PATIENCE_SQL)
         _take_lock(connection, target)
         yield SourceSession(connection)
     finally:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from common.errors import DataError, EcomError
 from common.progress import say
 from ingest import statements as st
-from ingest.bounds import Horizon, Watermark, next_lower, went_back
-from ingest.engine import end_leftovers, open_engine, read_watermarks
-from ingest.land import Lander, TablePlan, TableResult
-from ingest.manifest import Manifest, TableSpec
+from ingest.engine import end_leftovers, open_engine
+from ingest.land import Lander, TableResult
+from ingest.manifest import Manifest
+from ingest.plan import TablePlan, make_plans
 from ingest.postgres import JdbcAddress, SourceSession, jdbc_address, open_source
-from ingest.split import Split, distinct_columns, split_for
-from ingest.types import map_column
 
 DEFAULT_MANIFEST = Path(__file__).with_name("tables.yml")
 PARALLEL_TABLES = 3
@@ -71,7 +69,7 @@ def ingest(
         open_source(endpoints.source_dsn, target) as source,
         open_engine(endpoints.engine_url, "plan") as session,
     ):
-        end_leftovers(endpoints.engine_url, endpoints.ledger)
+        end_leftovers(endpoints.engine_url, _ledger(endpoints, manifest))
         plans = make_plans(
             source, session, manifest, manifest.select(list(names)), full
         )
@@ -84,71 +82,6 @@ def ingest(
         return [r for r in results if isinstance(r, TableResult)]
 
 
-def make_plans(
-    source: SourceSession,
-    session: Any,
-    manifest: Manifest,
-    specs: Sequence[TableSpec],
-    full: bool,
-) -> list[TablePlan]:
-    """What a run would do; reads catalogues only, moves nothing."""
-    tables = {s.name: source.describe(manifest.source_schema, s) for s in specs}
-    marks = known_watermarks(session, manifest.target_schema, specs)
-    horizon = source.horizon()
-    _warn(horizon, specs)
-    batch = f"{horizon.asked_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-    plans = []
-    for spec in specs:
-        mark = marks.get(spec.name)
-        reason = went_back(horizon, mark) if mark else None
-        if reason and not full:
-            raise DataError(
-                f"Ingesting {spec.name}: the source went back in time: {reason}",
-                "after a restore or fail-over, run `ecom ingest --full` to compare all rows",
-            )
-        mappings = tuple(
-            map_column(c, spec.columns.get(c.name)) for c in tables[spec.name].columns
-        )
-        everything = mark is None or full or spec.mode == "full"
-        lower = None if everything or mark is None else mark.lower
-        loaded_at = datetime.now(timezone.utc)
-        if mark is not None:
-            loaded_at = max(loaded_at, mark.loaded_at + timedelta(microseconds=1))
-        rows = tables[spec.name].estimated_rows
-        split = Split()
-        if lower is None:
-            split = split_for(
-                source,
-                manifest.source_schema,
-                spec,
-                tables[spec.name].storage,
-                mappings,
-            )
-        plans.append(
-            TablePlan(
-                spec=spec,
-                mappings=mappings,
-                relation=relation(manifest.target_schema, spec.target),
-                lower=lower,
-                first=mark is None,
-                watermark=Watermark(
-                    next_lower(horizon, lower, timedelta(seconds=spec.lookback_seconds)),
-                    batch, loaded_at, horizon.snapshot_xmax, horizon.system,
-                ),
-                estimated_rows=rows,
-                rebase=reason is not None,
-                query=st.select_rows(
-                    manifest.source_schema, spec.name, mappings,
-                    st.window(spec.cursor, lower), split.by_page,
-                ),
-                split=split,
-                distinct=distinct_columns(source, manifest.source_schema, spec, rows)
-                if mark is None else (),
-            )
-        )  # fmt: skip
-    return plans
-
-
 def folders(manifest: Manifest, names: Sequence[str]) -> list[str]:
     """The folders of the warehouse that a run writes to, whether there yet or not."""
     schema = f"{manifest.target_schema}.db"
@@ -159,40 +92,9 @@ def folders(manifest: Manifest, names: Sequence[str]) -> list[str]:
     ]
 
 
-def relation(schema: str, table: str) -> str:
-    """A staging table's quoted name."""
-    return f"{st.tick(schema)}.{st.tick(table)}"
-
-
-def known_watermarks(
-    session: Any, schema: str, specs: Sequence[TableSpec]
-) -> dict[str, Watermark]:
-    """Watermarks of the tables that have been landed, by source table name."""
-    if not session.catalog.databaseExists(schema):
-        return {}
-    rows = session.sql(f"SHOW TABLES IN {st.tick(schema)}").collect()
-    present = {row.tableName.lower() for row in rows}
-    known = {
-        s.name: relation(schema, s.target) for s in specs if s.target.lower() in present
-    }
-    return read_watermarks(session, known)
-
-
-def _warn(horizon: Horizon, specs: Sequence[TableSpec]) -> None:
-    if horizon.complete:
-        return
-    why = (
-        "a standby cannot see the transactions open on its primary"
-        if horizon.in_recovery
-        else "the ingest user lacks pg_read_all_stats"
-    )
-    lookbacks = sorted({f"{spec.lookback_seconds} s" for spec in specs})
-    say(
-        f"WARNING: PostgreSQL's horizon of open transactions is not known: {why}.\n"
-        f"  Each read goes back {' or '.join(lookbacks)} (lookback_seconds) instead; "
-        "a transaction open for longer may be missed until `ecom reconcile` finds it.\n"
-        "  Next: GRANT pg_read_all_stats to the ingest user, or read from the primary."
-    )
+def _ledger(endpoints: Endpoints, manifest: Manifest) -> Path:
+    """Sessions of one target only: another target's run may be alive."""
+    return endpoints.ledger / quote(manifest.target_schema, safe="")
 
 
 def _make_namespaces(session: Any, schema: str) -> None:
@@ -223,17 +125,19 @@ def _land_all(
     manifest: Manifest,
     plans: Sequence[TablePlan],
 ) -> list[TableResult | _Failure]:
+    ledger = _ledger(endpoints, manifest)
+
     def one(plan: TablePlan) -> TableResult | _Failure:
         began = time.monotonic()
         name = plan.spec.name
         how = (
             "all rows"
             if plan.lower is None
-            else f"changes since {plan.lower:%Y-%m-%d %H:%M:%S}"
+            else f"changes since {str(plan.lower)[:19]}"
         )
         say(f"Ingesting {name}: {how}")
         try:
-            with open_engine(endpoints.engine_url, name, endpoints.ledger) as session:
+            with open_engine(endpoints.engine_url, name, ledger) as session:
                 return Lander(
                     session, source, address, manifest.source_schema, plan
                 ).land()

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ingest import statements as st
+from ingest.catalogue import Heap, SourceTable
 from ingest.manifest import TRANSFORM, TableSpec
-from ingest.postgres import SourceSession, Storage
-from ingest.types import Mapping, quote
+from ingest.postgres import SourceSession
+from ingest.types import quote
 
 RANGE_BYTES = 256 * 2**20
 SORTED_RANGE_BYTES = 64 * 2**20
@@ -54,20 +55,20 @@ def split_for(
     source: SourceSession,
     schema: str,
     spec: TableSpec,
-    storage: Storage,
-    mappings: Sequence[Mapping],
+    table: SourceTable,
 ) -> Split:
     """How to read a whole table; asks the source for a sample of a large one."""
-    if storage.table_bytes < SPLIT_FROM_BYTES:
+    heap = table.heap
+    if heap.table_bytes < SPLIT_FROM_BYTES:
         return Split()
-    if storage.pages_scannable:
+    if heap.pages_scannable:
         bucket = partition_bucket(spec.partition_by)
         if bucket:
-            ranges = page_ranges(storage, SORTED_RANGE_BYTES)
-            if _in_order(source, schema, spec, storage, bucket, len(ranges)):
+            ranges = page_ranges(heap, SORTED_RANGE_BYTES)
+            if _in_order(source, schema, spec, heap, bucket, len(ranges)):
                 return Split(ranges, in_order=True)
-        return Split(page_ranges(storage, RANGE_BYTES))
-    kinds = {m.column: m.spark_type for m in mappings}
+        return Split(page_ranges(heap, RANGE_BYTES))
+    kinds = {m.column: m.spark_type for m in table.mappings}
     column = spec.split_by or (spec.key[0] if len(spec.key) == 1 else None)
     if column is None or kinds.get(column) not in st.INTEGERS:
         return Split()
@@ -75,16 +76,16 @@ def split_for(
     return Split(column_ranges(column, *extent, PARALLEL_READS)) if extent else Split()
 
 
-def page_ranges(storage: Storage, range_bytes: int) -> tuple[str, ...]:
+def page_ranges(heap: Heap, range_bytes: int) -> tuple[str, ...]:
     """Conditions on `st.PAGE` that divide a heap into about equal parts.
 
     The first and the last are open: pages added meanwhile hold no row of the
     snapshot, but what the size says may already be old.
     """
-    parts = max(PARALLEL_READS, -(-storage.table_bytes // range_bytes))
-    parts = min(parts, max(storage.pages, 1))
+    parts = max(PARALLEL_READS, -(-heap.table_bytes // range_bytes))
+    parts = min(parts, max(heap.pages, 1))
     return _ranges(
-        st.PAGE, [f"'({storage.pages * i // parts},0)'::tid" for i in range(1, parts)]
+        st.PAGE, [f"'({heap.pages * i // parts},0)'::tid" for i in range(1, parts)]
     )
 
 
@@ -118,13 +119,13 @@ def _in_order(
     source: SourceSession,
     schema: str,
     spec: TableSpec,
-    storage: Storage,
+    heap: Heap,
     bucket: str,
     parts: int,
 ) -> bool:
     """Whether the ranges, taken together, meet few partitions more than once."""
-    share = min(100.0, 100.0 * SAMPLE_PAGES / max(storage.pages, 1))
-    size = max(storage.pages // parts, 1)
+    share = min(100.0, 100.0 * SAMPLE_PAGES / max(heap.pages, 1))
+    size = max(heap.pages // parts, 1)
     rows = source.rows(
         f"SELECT count(*), count(DISTINCT bucket) FROM (SELECT DISTINCT "
         f"(ctid::text::point)[0]::bigint / {size} AS range, {bucket} AS bucket "

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
+from ingest.bounds import ZONE_MARGIN, Bound
 from ingest.types import Mapping, quote
 
+INTEGERS = ("int", "bigint")
 PAGE = "_ecom_page"
 """Where a row lies in its heap; reads are divided by it, staging never has it."""
 DICTIONARY = "write.parquet.dict-encoding-enabled"
@@ -37,12 +39,68 @@ def spark_timestamp(moment: datetime) -> str:
     return f"timestamp '{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S.%f} UTC'"
 
 
-def window(cursor: str | None, lower: datetime | None) -> str:
-    """The source rows a read takes; null cursors are always taken."""
-    if cursor is None or lower is None:
+def bound_literal(kind: str, lower: Bound) -> str:
+    """A bound as a literal of the cursor's own type.
+
+    A cursor without a time zone may hold any zone's local time.
+
+    Args:
+        kind: `typname` of the cursor.
+        lower: a moment in UTC, or a number.
+    """
+    if not isinstance(lower, datetime):
+        return str(int(lower))
+    if kind == "timestamptz":
+        return f"{literal(lower.isoformat())}::timestamptz"
+    local = (lower - ZONE_MARGIN).astimezone(timezone.utc).replace(tzinfo=None)
+    return f"{literal(local.isoformat(' '))}::timestamp::{kind}"
+
+
+def window(
+    cursor: str | None,
+    kind: str | None,
+    lower: Bound | None,
+    unseen: Sequence[str] = (),
+) -> str:
+    """The source rows a read takes; null cursors are always taken.
+
+    Args:
+        cursor: the cursor column.
+        kind: its `typname`.
+        lower: where the read begins; None takes all rows.
+        unseen: oids of partitions never read, whose rows are all taken.
+    """
+    if cursor is None or kind is None or lower is None:
         return "true"
     name = quote(cursor)
-    return f"({name} >= {literal(lower.isoformat())} OR {name} IS NULL)"
+    parts = [f"{name} >= {bound_literal(kind, lower)}", f"{name} IS NULL"]
+    if unseen:
+        parts.append(f"tableoid IN ({', '.join(str(int(oid)) for oid in unseen)})")
+    return f"({' OR '.join(parts)})"
+
+
+def settled(cursor: str | None, kind: str | None, lower: Bound | None) -> str:
+    """Condition: a source row that the last read must have brought."""
+    if cursor is None or kind is None or lower is None:
+        return "true"
+    return f"coalesce({quote(cursor)} < {bound_literal(kind, lower)}, true)"
+
+
+def to_wire(mapping: Mapping) -> str:
+    """How a value leaves PostgreSQL: JDBC shifts dates and local times by calendar
+    and by the engine's own time zone, but neither numbers nor moments."""
+    if mapping.spark_type == "date":
+        return f"({mapping.expression} - DATE '1970-01-01')"
+    if mapping.spark_type == "timestamp_ntz":
+        return f"({mapping.expression} AT TIME ZONE 'UTC')"
+    return mapping.expression
+
+
+def from_wire(column: str, spark_type: str) -> str:
+    """The Spark expression that takes what `to_wire` sent."""
+    if spark_type == "date":
+        return f"date_from_unix_date(CAST({tick(column)} AS int))"
+    return f"CAST({tick(column)} AS {spark_type})"
 
 
 def unfit(mappings: Sequence[Mapping]) -> str:
@@ -62,7 +120,7 @@ def select_rows(
 
     `by_page` adds the column `PAGE`, for conditions around the query.
     """
-    columns = ", ".join(f"{m.expression} AS {quote(m.column)}" for m in mappings)
+    columns = ", ".join(f"{to_wire(m)} AS {quote(m.column)}" for m in mappings)
     columns += f", ctid AS {PAGE}" if by_page else ""
     return (
         f"SELECT {columns} FROM {quote(schema)}.{quote(table)} "
@@ -75,13 +133,6 @@ def record_key(key: Sequence[str]) -> str:
     return "concat_ws('|', " + ", ".join(f"{quote(c)}::text" for c in key) + ")"
 
 
-def spark_record_key(key: Sequence[str]) -> str:
-    """The same in Spark."""
-    return (
-        "concat_ws('|', " + ", ".join(f"cast({tick(c)} as string)" for c in key) + ")"
-    )
-
-
 def select_rejects(
     schema: str,
     table: str,
@@ -90,51 +141,63 @@ def select_rejects(
     condition: str,
 ) -> str | None:
     """A row a reject: key, first unfit column, its text, the reason; None if none can be."""
-    checked = [m for m in mappings if m.unfit]
+    checked = [
+        (condition, quote(m.column), literal(m.column), literal(reason))
+        for m in mappings
+        for condition, reason in m.faults
+    ]
     if not checked:
         return None
 
     def first(value: str) -> str:
-        return (
-            "CASE "
-            + " ".join(
-                f"WHEN {m.unfit} THEN {value.format(m=m, n=quote(m.column), c=literal(m.column), r=literal(m.reason))}"
-                for m in checked
-            )
-            + " END"
+        cases = (
+            f"WHEN {condition} THEN {value.format(name=name, text=text, reason=reason)}"
+            for condition, name, text, reason in checked
         )
+        return f"CASE {' '.join(cases)} END"
 
     return (
-        f'SELECT {record_key(key)} AS "key", {first("{c}")} AS column_name, '
-        f"{first('{n}::text')} AS raw_value, {first('{r}')} AS reason "
+        f'SELECT {record_key(key)} AS "key", {first("{text}")} AS column_name, '
+        f"{first('{name}::text')} AS raw_value, {first('{reason}')} AS reason "
         f"FROM {quote(schema)}.{quote(table)} WHERE {condition} AND ({unfit(mappings)})"
     )
 
 
-def select_keys(
-    schema: str, table: str, key: Sequence[str], mappings: Sequence[Mapping]
+def select_rejected_keys(
+    schema: str,
+    table: str,
+    key: Sequence[str],
+    mappings: Sequence[Mapping],
+    condition: str,
 ) -> str:
-    """All keys of the source, as their staging types."""
-    by_name = {m.column: m for m in mappings}
-    columns = ", ".join(f"{by_name[c].expression} AS {quote(c)}" for c in key)
-    return f"SELECT {columns} FROM {quote(schema)}.{quote(table)} WHERE NOT ({unfit(mappings)})"
+    """Keys, as their staging types, of rows that cannot be represented."""
+    keys = [m for m in mappings if m.column in key]
+    columns = ", ".join(f"{to_wire(m)} AS {quote(m.column)}" for m in keys)
+    return (
+        f"SELECT {columns} FROM {quote(schema)}.{quote(table)} "
+        f"WHERE {condition} AND ({unfit(mappings)}) AND NOT ({unfit(keys)})"
+    )
 
 
 def create_table(
     relation: str,
     columns: Sequence[tuple[str, str]],
-    partition_by: str | None,
+    partition_by: tuple[str, str] | None,
     comment: str,
     plain: Sequence[str] = (),
 ) -> str:
     """DDL of a staging table; `plain` columns are written without a dictionary."""
     body = ", ".join(f"{tick(name)} {kind}" for name, kind in columns)
-    partition = f"PARTITIONED BY ({partition_by})" if partition_by else ""
+    divided = ""
+    if partition_by:
+        transform, column = partition_by
+        divided = f"PARTITIONED BY ({transform}({tick(column)}))"
+        divided = divided if transform else f"PARTITIONED BY ({tick(column)})"
     encodings = "".join(
         f", {spark_literal(f'{DICTIONARY}.column.{name}')}='false'" for name in plain
     )
     return (
-        f"CREATE TABLE IF NOT EXISTS {relation} ({body}) USING iceberg {partition} "
+        f"CREATE TABLE IF NOT EXISTS {relation} ({body}) USING iceberg {divided} "
         f"COMMENT {spark_literal(comment)} TBLPROPERTIES ("
         "'format-version'='2', 'write.merge.mode'='merge-on-read', "
         "'write.update.mode'='merge-on-read', 'write.delete.mode'='merge-on-read', "
@@ -158,31 +221,60 @@ def on_key(key: Sequence[str], left: str = "s", right: str = "t") -> str:
     return " AND ".join(f"{left}.{tick(c)} = {right}.{tick(c)}" for c in key)
 
 
-HASH_MODULUS = 2147483647
-INTEGERS = ("smallint", "int", "bigint")
-
-
-def key_hash(spark_types: Sequence[str], columns: Sequence[str], side: str) -> str:
-    """A hash of a key in [-2^31, 2^31], the same number on both sides.
-
-    Integers are combined by arithmetic, which costs little; other keys go by the
-    first 28 bits of the MD5 of their text.
+def canonical(mapping: Mapping, side: str) -> str:
+    """A text that both engines give for the same value; null stays null.
 
     Args:
-        spark_types: the key columns' types in staging.
-        columns: the columns, quoted for the side.
+        mapping: the column.
         side: `postgres` or `spark`.
     """
-    if all(kind in INTEGERS for kind in spark_types):
-        text = "cast(0 AS bigint)"
-        for column in columns:
-            value = f"cast({column} AS bigint) % {HASH_MODULUS}"
-            text = f"(({text} * 1000003 + {value}) % {HASH_MODULUS})"
-        return text
-    kind = "text" if side == "postgres" else "string"
-    joined = (
-        "concat_ws('|', " + ", ".join(f"cast({c} AS {kind})" for c in columns) + ")"
-    )
-    if side == "postgres":
-        return f"('x0' || substr(md5({joined}), 1, 7))::bit(32)::int::bigint"
-    return f"cast(conv(substr(md5({joined}), 1, 7), 16, 10) AS bigint)"
+    kind = mapping.spark_type
+    if side == "spark":
+        return _spark_text(tick(mapping.column), kind)
+    value = f"({mapping.expression})"
+    if kind == "timestamp":
+        return f"(extract(epoch FROM {value}) * 1000000)::bigint::text"
+    if kind == "timestamp_ntz":
+        return f"to_char({value}, 'YYYY-MM-DD HH24:MI:SS.US')"
+    if kind == "binary":
+        return f"encode({value}, 'hex')"
+    if kind in BITS:
+        send, bits, whole, _ = BITS[kind]
+        return f"('x' || encode({send}({value}), 'hex'))::bit({bits})::{whole}::text"
+    return f"{value}::text"
+
+
+# Floating-point numbers are compared bit by bit: each engine writes them its own way.
+BITS = {
+    "float": ("float4send", 32, "int", "Float', 'floatToIntBits"),
+    "double": ("float8send", 64, "bigint", "Double', 'doubleToLongBits"),
+}
+
+
+def _spark_text(name: str, kind: str) -> str:
+    if kind == "timestamp":
+        return f"cast(unix_micros({name}) AS string)"
+    if kind == "timestamp_ntz":
+        return f"date_format({name}, 'yyyy-MM-dd HH:mm:ss.SSSSSS')"
+    if kind == "binary":
+        return f"lower(hex({name}))"
+    if kind in BITS:
+        bits = (
+            f"reflect('java.lang.{BITS[kind][3]}', coalesce({name}, cast(0 AS {kind})))"
+        )
+        return f"if({name} IS NULL, cast(null AS string), {bits})"
+    return f"cast({name} AS string)"
+
+
+def joined(texts: Sequence[str]) -> str:
+    """Texts as one, so that no two rows of texts look alike; nulls are kept apart."""
+    parts = ", ".join(f"coalesce('.' || {text}, '')" for text in texts)
+    return f"concat_ws(chr(31), {parts})"
+
+
+def number_of(digest: str, digits: int, side: str) -> str:
+    """The first hexadecimal digits (up to 15) of an MD5, as a bigint."""
+    if side == "spark":
+        return f"cast(conv(substr({digest}, 1, {digits}), 16, 10) AS bigint)"
+    zeros = "0" * (16 - digits)
+    return f"('x{zeros}' || substr({digest}, 1, {digits}))::bit(64)::bigint"

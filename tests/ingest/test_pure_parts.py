@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as s
 
 from common.errors import UsageError
 from ingest import manifest
-from ingest.bounds import Horizon, Watermark, next_lower, went_back
+from ingest.bounds import (
+    PUBLISH_MARGIN,
+    Candidate,
+    Horizon,
+    Watermark,
+    next_lower,
+    next_number,
+    went_back,
+)
 from ingest.run import DEFAULT_MANIFEST
 from ingest.types import SourceColumn, map_column
 
@@ -26,10 +35,13 @@ def horizon(
     oldest_open: datetime | None = None,
     prepared: int = 0,
     complete: bool = True,
-    xmax: int = 100,
+    xids: tuple[int, int] = (100, 100),
     system: str = "1",
+    timeline: int = 1,
 ) -> Horizon:
-    return Horizon(asked_at, oldest_open, prepared, complete, xmax, system, False)
+    return Horizon(
+        asked_at, oldest_open, prepared, complete, *xids, system, timeline, False
+    )
 
 
 @given(moments, s.none() | moments, s.booleans())
@@ -37,10 +49,11 @@ def test_no_open_transaction_starts_before_the_bound(
     asked_at: datetime, opened: datetime | None, complete: bool
 ) -> None:
     opened = min(opened, asked_at) if opened else None
-    bound = next_lower(horizon(asked_at, opened, complete=complete), None, LOOKBACK)
-    assert bound is not None
+    asked = horizon(asked_at, opened, complete=complete)
+    bound, _ = next_lower(asked, None, None, LOOKBACK)
+    assert isinstance(bound, datetime)
     assert bound < asked_at
-    assert opened is None or bound < opened
+    assert not complete or opened is None or bound < opened
     assert complete or bound <= asked_at - LOOKBACK
 
 
@@ -48,30 +61,114 @@ def test_no_open_transaction_starts_before_the_bound(
 def test_a_prepared_transaction_holds_the_bound(
     asked_at: datetime, previous: datetime | None
 ) -> None:
-    assert next_lower(horizon(asked_at, prepared=1), previous, LOOKBACK) == previous
+    asked = horizon(asked_at, prepared=1, xids=(90, 100))
+    bound, candidate = next_lower(asked, previous, None, LOOKBACK)
+    assert bound == previous
+    later = horizon(asked_at + LOOKBACK, prepared=1, xids=(95, 120))
+    assert next_lower(later, bound, candidate, LOOKBACK) == (previous, candidate)
+    others = horizon(asked_at + LOOKBACK, prepared=1, xids=(105, 120))
+    bound, _ = next_lower(others, bound, candidate, LOOKBACK)
+    assert bound == max(asked_at - PUBLISH_MARGIN, previous or asked_at - LOOKBACK)
 
 
 @given(moments, moments)
 def test_the_bound_never_goes_back(asked_at: datetime, previous: datetime) -> None:
-    bound = next_lower(horizon(asked_at, asked_at), previous, LOOKBACK)
-    assert bound is not None
+    bound, _ = next_lower(horizon(asked_at, asked_at), previous, None, LOOKBACK)
+    assert isinstance(bound, datetime)
     assert bound >= previous
 
 
-@given(s.none() | moments, moments, s.integers(0, 2**63))
-def test_a_watermark_survives_its_own_text(
-    lower: datetime | None, loaded_at: datetime, xmax: int
+@dataclass(frozen=True)
+class Transaction:
+    """Seconds at which it began, wrote first, was prepared (or never) and ended."""
+
+    began: int
+    wrote: int
+    prepared: int | None
+    ended: int
+
+
+@s.composite
+def histories(draw: s.DrawFn) -> tuple[list[Transaction], list[int]]:
+    """Transactions, and the seconds at which an ingest asks for the horizon."""
+    found = []
+    for _ in range(draw(s.integers(1, 12))):
+        began = draw(s.integers(0, 200))
+        wrote = began + draw(s.integers(0, 20))
+        prepared = wrote + draw(s.integers(1, 40)) if draw(s.booleans()) else None
+        ended = (prepared or wrote) + draw(s.integers(1, 80))
+        found.append(Transaction(began, wrote, prepared, ended))
+    asks = draw(s.lists(s.integers(0, 320), min_size=2, max_size=8, unique=True))
+    return found, [*sorted(asks), 400]
+
+
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+@settings(max_examples=400)
+@given(histories(), s.booleans(), s.booleans())
+def test_whatever_commits_when_every_row_is_read(
+    history: tuple[list[Transaction], list[int]], complete: bool, by_number: bool
 ) -> None:
-    mark = Watermark(lower, "b", loaded_at, xmax, "sys")
+    transactions, asks = history
+    order = sorted(transactions, key=lambda t: t.wrote)
+    number = {id(t): place for place, t in enumerate(order, start=1)}
+    lookback = timedelta(seconds=20)
+    lower: datetime | int | None = None
+    candidate = None
+    before = -1
+    for ask in asks:
+        snapshot = ask + 1
+        for t in transactions:
+            if before < t.ended <= snapshot and lower is not None and before >= 0:
+                at = START + timedelta(seconds=t.began)
+                assert (number[id(t)] if by_number else at) >= lower  # type: ignore[operator]
+        asked = _asked(transactions, number, ask, complete)
+        if by_number:
+            seen = [number[id(t)] for t in transactions if t.ended <= ask]
+            reached = max(seen, default=None)
+            lower, candidate = next_number(asked, lower, reached, candidate, lookback)
+        else:
+            lower, candidate = next_lower(asked, lower, candidate, lookback)
+        before = snapshot
+
+
+def _asked(
+    transactions: list[Transaction], number: dict[int, int], ask: int, complete: bool
+) -> Horizon:
+    """What PostgreSQL would answer at second `ask`, with a snapshot a second later."""
+    running = [t for t in transactions if t.began <= ask < (t.prepared or t.ended)]
+    pending = [t for t in transactions if t.prepared and t.prepared <= ask < t.ended]
+    snapshot = ask + 1
+    given_out = [t for t in transactions if t.wrote <= snapshot]
+    xmax = len(given_out) + 1
+    xmin = min((number[id(t)] for t in given_out if t.ended > snapshot), default=xmax)
+    oldest = min((t.began for t in running), default=None)
+    return Horizon(
+        START + timedelta(seconds=ask),
+        None if oldest is None else START + timedelta(seconds=oldest),
+        len(pending), complete, xmin, xmax, "1", 1, not complete,
+    )  # fmt: skip
+
+
+@given(
+    s.none() | moments | s.integers(-(2**63), 2**63 - 1), moments, s.integers(0, 2**63)
+)
+def test_a_watermark_survives_its_own_text(
+    lower: datetime | int | None, loaded_at: datetime, xmax: int
+) -> None:
+    waiting = None if lower is None else Candidate(lower, loaded_at, xmax)
+    mark = Watermark(lower, "b", loaded_at, xmax, "sys", 3, waiting, "s", {"1": 2})
     assert Watermark.from_json(mark.to_json()) == mark
 
 
 def test_a_source_that_went_back_is_noticed() -> None:
     now = datetime(2026, 1, 2, tzinfo=timezone.utc)
-    mark = Watermark(now, "b", now, 100, "1")
+    mark = Watermark(now, "b", now, 100, "1", 1)
     later = now + timedelta(hours=1)
     assert went_back(horizon(later), mark) is None
-    assert "counter" in str(went_back(horizon(later, xmax=99), mark))
+    assert "counter" in str(went_back(horizon(later, xids=(99, 99)), mark))
+    assert "standby" in str(went_back(horizon(later, timeline=2), mark))
     assert "cluster" in str(went_back(horizon(later, system="2"), mark))
     assert "clock" in str(went_back(horizon(now - timedelta(days=1)), mark))
 

@@ -12,7 +12,7 @@ from ingest import manifest as manifests
 from ingest import run as running
 from ingest import split
 from ingest import statements as st
-from ingest.postgres import Storage
+from ingest.catalogue import Heap
 from publish.run import ingest_endpoints
 from tests.ingest.conftest import Shop
 
@@ -73,10 +73,10 @@ def test_whether_most_rows_have_a_value_of_their_own(
 def test_page_ranges_take_every_page_once(
     pages: int, table_bytes: int, range_bytes: int
 ) -> None:
-    storage = Storage(pages, max(table_bytes, 1), True)
+    heap = Heap(pages, max(table_bytes, 1), True)
     if table_bytes // range_bytes > 5000:
         return
-    found = split.page_ranges(storage, range_bytes)
+    found = split.page_ranges(heap, range_bytes)
     assert found[0].count(st.PAGE) <= 1
     for before, after in itertools.pairwise(found):
         assert before.split(" < ")[1] == after.split(" AND ")[0].split(" >= ")[1]
