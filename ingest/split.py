@@ -148,7 +148,8 @@ def distinct_columns(
         "GROUP BY attname ORDER BY attname"
     )
     if not found:
-        return tuple(n for n in (spec.cursor, *spec.key[: len(spec.key) == 1]) if n)
+        single = spec.key if len(spec.key) == 1 else ()
+        return tuple(dict.fromkeys(n for n in (spec.cursor, *single) if n))
     return tuple(name for name, n in found if mostly_distinct(n, rows))
 
 
