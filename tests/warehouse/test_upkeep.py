@@ -1,11 +1,118 @@
-"""Policies of upkeep, and what the build's state keeps of a compacted table."""
+"""Upkeep changes no row, and takes nothing that publishing, ingest or dbt need."""
 
 from __future__ import annotations
 
-import pytest
+import json
+import os
+import subprocess
 
-from common.errors import UsageError
+import pytest
+from filelock import FileLock
+
+from common.errors import BusyError, UsageError
+from common.settings import Settings
+from ingest.engine import PROPERTY, PROPERTY_CONF
+from publish import upkeep
+from publish.journal import Journal, Move, Publish
+from publish.lake import open_lake
 from publish.upkeep import Policy, move_days, policies_of
+from tests.warehouse.conftest import BIN, Dbt
+from tests.warehouse.engine import Engine
+from tests.warehouse.scenario import BUILDS
+from tests.warehouse.staging import Staging
+from tests.warehouse.test_four_builds import states, versions
+
+EAGER = Policy(compact_from_files=2, keep_days=0)
+SELECTED = ("--select", "+interaction_trend_daily")
+MARK = '{"lower": "2024-03-01T00:00:00"}'
+
+
+def snapshots(engine: Engine, table: str) -> list[int]:
+    """Ids of a table's snapshots, oldest first."""
+    rows = engine.run(
+        f"select snapshot_id from {table}.snapshots order by committed_at"
+    )
+    return [row[0] for row in rows]
+
+
+def test_upkeep_changes_no_row_and_costs_the_next_build_nothing(
+    dbt: Dbt, engine: Engine, staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(dbt.home, None, "local")
+    monkeypatch.setattr(
+        upkeep, "read_policies", lambda _: dict.fromkeys(upkeep.SCHEMAS, EAGER)
+    )
+    engine.run("create schema if not exists ops")
+    for name in ("publishes", "publish_events"):
+        engine.run(f"drop table if exists ops.{name} purge")
+    for change in BUILDS[:2]:
+        change(staging)
+        staging.write()
+        dbt.build(*SELECTED)
+    # Ingest's watermark, and a commit after it that carries none.
+    engine.run(f"set `{PROPERTY_CONF}`=`{MARK}`")
+    staging.write()
+    engine.run(f"reset `{PROPERTY_CONF}`")
+    staging.write()
+    dbt.build(*SELECTED)
+    products = snapshots(engine, "core.dim_product")
+    with open_lake(settings) as lake:
+        journal = Journal(lake)
+        journal.prepare()
+        move = Move("core.dim_product", products[-2], products[-1])
+        journal.intend(Publish("p1", "audit_p1", (move,)))
+        journal.record("p1", "published")
+    before = states(engine)
+    files = engine.run("select count(*) from core.dim_customer.files")[0][0]
+    facts = snapshots(engine, "core.fct_interactions")
+
+    done = {one.table: one for one in upkeep.maintain(settings, dry_run=False)}
+
+    assert states(engine) == before
+    assert done["core.dim_customer"].files_compacted > 0
+    assert engine.run("select count(*) from core.dim_customer.files")[0][0] < files
+    assert set(facts) - set(snapshots(engine, "core.fct_interactions"))
+    assert products[-2] in snapshots(engine, "core.dim_product"), "rollback is lost"
+    marks = engine.run(
+        f"select max_by(summary['{PROPERTY}'], committed_at) from "
+        f"staging.products.snapshots where summary['{PROPERTY}'] is not null"
+    )
+    assert marks[0][0] == MARK, "ingest would read everything again"
+
+    dbt.build(*SELECTED)
+    ran = [
+        r["unique_id"] for r in dbt.results()
+        if r["adapter_response"].get("_message") != "unchanged"
+        and r["unique_id"].startswith(("model.", "snapshot."))
+    ]  # fmt: skip
+    assert not ran, "the next build looked at what upkeep had merely rewritten"
+
+
+def test_a_dry_run_changes_nothing_and_a_run_under_way_is_respected(
+    dbt: Dbt, engine: Engine, staging: Staging
+) -> None:
+    BUILDS[0](staging)
+    staging.write()
+    dbt.build(*SELECTED)
+    before = versions(engine)
+
+    done = subprocess.run(
+        [str(BIN / "ecom"), "maintain", "--dry-run", "--json"],
+        env={**os.environ, "ECOM_HOME": str(dbt.home), "DBT_TARGET_PATH": str(dbt.target_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    tables = {one["table"]: one for one in json.loads(done.stdout)["tables"]}
+    assert {
+        "staging.customers",
+        "core.dim_customer",
+        "marts.interaction_trend_daily",
+    } <= set(tables)
+    assert versions(engine) == before
+
+    with FileLock(dbt.home / "run.lock"), pytest.raises(BusyError):
+        upkeep.maintain(Settings(dbt.home, None, "local"), dry_run=True)
 
 
 def test_a_policy_is_checked_and_a_table_has_its_own() -> None:
