@@ -148,11 +148,15 @@ def test_keys_of_every_type_hash_alike_on_both_sides(shop: Shop) -> None:
     manifest = shop.manifest(entries)
     shop.ingest(manifest)
     again = shop.ingest(manifest)
-    assert {name: row["rows_read"] for name, row in again.items()} == dict.fromkeys(again, 0)
+    assert {name: row["rows_read"] for name, row in again.items()} == dict.fromkeys(
+        again, 0
+    )
     for number in range(len(KEYS)):
         shop.execute(f"DELETE FROM k{number} WHERE ctid = '(0,1)'")
     found = shop.ingest(manifest)
-    assert {name: row["rows_deleted"] for name, row in found.items()} == dict.fromkeys(found, 1)
+    assert {name: row["rows_deleted"] for name, row in found.items()} == dict.fromkeys(
+        found, 1
+    )
     shop.reconcile(manifest)
 
 
