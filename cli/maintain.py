@@ -36,9 +36,8 @@ def maintain(
     if as_json:
         print_json({"dry_run": dry_run, "tables": [asdict(one) for one in done]})
         return
-    verb = "Would compact" if dry_run else "Compacted"
     say(
-        f"{verb} {sum(one.files_compacted for one in done)} files, expire(d) "
-        f"{sum(one.snapshots_expired for one in done)} snapshots, remove(d) "
-        f"{sum(one.orphans_removed for one in done)} orphan files of {len(done)} tables"
+        f"{'Would do' if dry_run else 'Done'}: {sum(o.files_compacted for o in done)} files "
+        f"compacted, {sum(o.snapshots_expired for o in done)} snapshots expired, "
+        f"{sum(o.orphans_removed for o in done)} orphan files removed, in {len(done)} tables"
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from common.errors import EcomError
 from common.progress import say
 from common.settings import Settings
 from ingest.statements import spark_literal
@@ -65,8 +66,12 @@ def add_spark_costs(settings: Settings, lake: Lake, since: datetime) -> None:
         for result in document["results"]
         if result["unique_id"] in costs
     }
-    if ran:
+    if not ran:
+        return
+    try:
         lake.rows(_merge(document["metadata"]["invocation_id"], ran, costs))
+    except EcomError as error:
+        say(f"  Spark's metrics are not kept: {error.args[0]}")
 
 
 def costs_of(

@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from common.errors import BusyError, DataError
+from common.errors import DataError
 from common.progress import say
 from common.settings import PROJECT, Settings
 from publish import building, costs, journal
+from publish.in_home import one_at_a_time, tested_file
 from publish.journal import Journal, Move, Publish
 from publish.lake import MAIN, SCHEMAS, Lake, drop_branch, open_lake
 from stack.endpoints import connect_url, source_dsn
@@ -68,7 +66,7 @@ def run(
     """
     now = datetime.now(timezone.utc)
     report = RunReport(f"{now:%Y%m%dt%H%M%S}_{uuid.uuid4().hex[:6]}", now)
-    with _one_at_a_time(settings), open_lake(settings) as lake:
+    with one_at_a_time(settings), open_lake(settings) as lake:
         _check_folders(settings)
         Journal(lake).prepare()
         try:
@@ -99,7 +97,7 @@ def _phases(
         costs.add_spark_costs(settings, lake, report.started_at)
         if not outcome.succeeded:
             raise _build_error(lake, branch, outcome)
-    _tested_file(settings).write_text(json.dumps({"branch": branch}), encoding="utf-8")
+    tested_file(settings).write_text(json.dumps({"branch": branch}), encoding="utf-8")
     with report.phase("publish"):
         publish_branch(settings, lake, branch, report)
     with report.phase("reconcile"):
@@ -133,7 +131,7 @@ def publish_branch(
         ledger.record(publish.id, "published")
     report.tables_published = len(moves)
     lake.each([drop_branch(t, branch) for t, found in heads.items() if branch in found])
-    _tested_file(settings).unlink(missing_ok=True)
+    tested_file(settings).unlink(missing_ok=True)
     say(
         f"Published {len(moves)} tables; readers could see a mix for "
         f"{report.mixed_window_seconds:.2f} s"
@@ -148,11 +146,11 @@ def publish_tested(settings: Settings) -> RunReport:
     """
     now = datetime.now(timezone.utc)
     report = RunReport(f"{now:%Y%m%dt%H%M%S}_{uuid.uuid4().hex[:6]}", now)
-    with _one_at_a_time(settings), open_lake(settings) as lake:
+    with one_at_a_time(settings), open_lake(settings) as lake:
         ledger = Journal(lake)
         ledger.prepare()
         journal.recover(lake, ledger)
-        tested = _tested_file(settings)
+        tested = tested_file(settings)
         if not tested.exists():
             raise DataError(
                 "Publishing: no tested branch waits to be published",
@@ -169,36 +167,16 @@ def rollback(settings: Settings) -> Publish:
     Raises:
         DataError: there is no publish to take back.
     """
-    with _one_at_a_time(settings), open_lake(settings) as lake:
+    with one_at_a_time(settings), open_lake(settings) as lake:
         ledger = Journal(lake)
         ledger.prepare()
         journal.recover(lake, ledger)
         return journal.roll_back(lake, ledger)
 
 
-@contextmanager
-def _one_at_a_time(settings: Settings) -> Iterator[None]:
-    lock = FileLock(settings.home / "run.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise BusyError(
-            f"Another run of {settings.home} is under way",
-            "wait for it to end, then run again",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _tested_file(settings: Settings) -> Path:
-    return settings.home / "tested.json"
-
-
 def _discard_branches(settings: Settings, lake: Lake) -> None:
     """Forget the branches of runs that failed; only one run writes at a time."""
-    _tested_file(settings).unlink(missing_ok=True)
+    tested_file(settings).unlink(missing_ok=True)
     stale = [
         drop_branch(table, name)
         for table, found in lake.heads(lake.tables()).items()

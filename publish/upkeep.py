@@ -13,21 +13,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from common.errors import BusyError, DataError, UsageError
+from common.errors import DataError, UsageError
 from common.progress import say
 from common.settings import Settings
 from ingest.engine import PROPERTY
 from ingest.statements import spark_literal, tick
 from publish import building, journal
+from publish.in_home import one_at_a_time, tested_file
 from publish.journal import PUBLISHES, Journal
 from publish.lake import Lake, open_lake
 from stack.thrift import CATALOG
@@ -114,8 +112,8 @@ def maintain(settings: Settings, dry_run: bool) -> list[Upkeep]:
         UsageError: a policy that cannot be used.
     """
     policies = read_policies(settings)
-    with _alone(settings), open_lake(settings) as lake:
-        if (settings.home / "tested.json").exists():
+    with one_at_a_time(settings), open_lake(settings) as lake:
+        if tested_file(settings).exists():
             raise DataError(
                 "Upkeep: a tested branch waits, and could not be published after it",
                 "run `ecom publish`, or `ecom run` to build anew",
@@ -383,22 +381,6 @@ def move_days(mark: str, before: Mapping[str, str], after: Mapping[str, str]) ->
 def quoted(table: str) -> str:
     """`schema.table` with both parts in backticks."""
     return ".".join(tick(part) for part in table.split(".", 1))
-
-
-@contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    lock = FileLock(settings.home / "run.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise BusyError(
-            f"Upkeep of {settings.home}: a run is under way",
-            "wait for it to end, then run `ecom maintain` again",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 __all__: Sequence[str] = ["Policy", "Upkeep", "describe", "maintain"]
