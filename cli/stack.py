@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from typing import Annotated
 
@@ -21,7 +20,13 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def up(as_json: JsonFlag = False) -> None:
+def up(
+    new_ports: Annotated[
+        bool,
+        typer.Option("--new-ports", help="Stop first and choose free ports anew."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Start the embedded stack; what already runs is left alone.
 
     Example: ecom up
@@ -29,7 +34,7 @@ def up(as_json: JsonFlag = False) -> None:
     from stack.manager import Stack
 
     stack = Stack(Settings.from_environment())
-    stack.up()
+    stack.up(new_ports)
     if as_json:
         print_json({name: asdict(found) for name, found in stack.status().items()})
 
@@ -45,15 +50,18 @@ def down(
 
     Example: ecom down
     """
-    from stack.manager import Stack
+    from stack.manager import Stack, demand_purgeable
 
     settings = Settings.from_environment()
+    if purge:
+        demand_purgeable(settings.home)
     if purge and not yes:
         typer.confirm(f"Remove everything in {settings.home}?", abort=True, err=True)
-    stopped = Stack(settings).down()
+    stack = Stack(settings)
+    stopped = stack.down()
     say(f"Stopped {', '.join(stopped)}" if stopped else "Nothing was running")
     if purge:
-        shutil.rmtree(settings.home, ignore_errors=True)
+        stack.purge()
         say(f"Removed {settings.home}")
 
 

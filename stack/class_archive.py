@@ -7,6 +7,7 @@ is stopped cleanly. Java refuses an archive that does not fit and starts without
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import psutil
 from common.settings import PROJECT
 
 FOLDER = PROJECT / ".cache" / "classes"
+KEPT = 2
 RECORDING = "-XX:ArchiveClassesAtExit="
 
 
@@ -36,7 +38,12 @@ def java_options(wanted: Path, home: Path) -> list[str]:
     quiet = "-Xlog:disable", "-Xlog:all=error:stderr"
     if wanted.exists():
         return [*quiet, f"-XX:SharedArchiveFile={wanted}"]
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    try:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return list(quiet)
+    if not os.access(FOLDER, os.W_OK):  # a checkout of somebody else's
+        return list(quiet)
     # Two homes may record at once: each writes a file of its own.
     mark = hashlib.sha256(str(home).encode()).hexdigest()[:8]
     return [*quiet, f"{RECORDING}{wanted.with_suffix(f'.{mark}.part')}"]
@@ -55,11 +62,11 @@ def recorded_by(process: psutil.Process) -> Path | None:
 
 
 def keep(partial: Path) -> None:
-    """Put a finished recording in its place; archives of other jars go."""
+    """Put a finished recording in its place; all but the newest few archives go."""
     if not partial.exists():
         return
     final = partial.with_suffix("").with_suffix(".jsa")
     partial.replace(final)
-    for other in FOLDER.glob("engine-*.jsa"):
-        if other != final:
-            other.unlink(missing_ok=True)
+    archives = sorted(FOLDER.glob("engine-*.jsa"), key=lambda one: -one.stat().st_mtime)
+    for other in archives[KEPT:]:
+        other.unlink(missing_ok=True)

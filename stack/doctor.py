@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import psutil
@@ -11,10 +12,14 @@ import psycopg2
 
 from common.errors import EcomError
 from common.settings import Settings
-from stack import hadoop, java
+from stack import hdfs_layout, java
 from stack.endpoints import source_dsn
+from stack.hdfs_access import explain
+from stack.hdfs_rpc import namenode
+from stack.home import Home
 from stack.manager import Stack
-from stack.process import listens
+from stack.postgres import lock_owner
+from stack.process import holder, listens, owner
 
 LEAST_DISK_GB = 5
 LEAST_MEMORY_GB = 4
@@ -78,31 +83,93 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         port = service.home.ports().get(service.port_name)
         if port and service.process() is None and listens(port):
             yield Finding(
-                f"port {port}", False, f"another process listens on {service.name}'s port",
-                f"end that process, or remove {settings.home / 'ports.json'} while the "
-                "stack is down so that free ports are chosen anew",
+                f"port {port}", False,
+                f"{owner(port)} listens on the port of {service.name}",
+                "end that process, or take other ports: `ecom up --new-ports`",
             )  # fmt: skip
 
 
-def _hdfs_permissions(settings: Settings) -> Iterator[Finding]:
-    stack = Stack(settings)
-    if not stack.namenode.healthy():
-        return
-    for path, found in hadoop.lay_out(stack.home, check=True).items():
-        owner, group, mode, _ = hadoop.LAYOUT[path]
-        well = found[:2] == (owner, group) and _mode(found[2]) == _mode(mode)
+def _locks(settings: Settings) -> Iterator[Finding]:
+    home = settings.home
+    files = [*home.glob("*.lock"), *home.glob("*node/in_use.lock")]
+    held = {path: pid for path in sorted(files) if (pid := holder(path))}
+    for path, pid in held.items():
         yield Finding(
-            f"hdfs {path}", well,
-            f"owner {found[0]}:{found[1]} mode {found[2]}, wanted {owner}:{group} {mode}; "
-            f"the engine acts as {hadoop.ENGINE}",
-            "" if well else f"run `ecom up`, which does: hdfs dfs -chown {owner}:{group} "
-            f"{path} && hdfs dfs -chmod {mode} {path}",
+            f"lock {path.relative_to(home)}", True, f"held by {pid}, which is alive"
+        )
+    idle = [str(path.relative_to(home)) for path in sorted(files) if path not in held]
+    if idle:
+        yield Finding(
+            "stale locks", True,
+            f"{', '.join(idle)}: nobody holds them, the system freed them when their "
+            "owner ended; harmless, may be left or removed",
+        )  # fmt: skip
+    stack = Stack(settings)
+    for service in stack.services:
+        if service.record.path.exists() and service.process() is None:
+            yield Finding(
+                f"record run/{service.record.path.name}", False,
+                f"its process is dead: {service.name} ended without `ecom down`",
+                "run `ecom up`, which starts it anew, or `ecom down`; no data is lost",
+            )  # fmt: skip
+    server = lock_owner(stack.postgres.data)
+    if server and stack.postgres.process() is None:
+        yield Finding(
+            "lock postgres/postmaster.pid", False,
+            f"its owner, pid {server}, is not this home's PostgreSQL",
+            "run `ecom up`, which removes it once that is certain",
         )  # fmt: skip
 
 
-def _mode(text: str) -> int:
-    """Permission bits, without what an ACL's mask does to the group's."""
-    return int(text, 8) & 0o1707
+def _hdfs_folders(settings: Settings) -> Iterator[Finding]:
+    home = Home(settings.home)
+    if not Stack(settings).namenode.healthy():
+        return
+    with namenode(hdfs_layout.address(home), hdfs_layout.ADMIN) as client:
+        if client.in_safe_mode():
+            yield Finding(
+                "hdfs", False, "the NameNode is in safe mode: it refuses every change",
+                "free some space on the disk, then `ecom down` and `ecom up`",
+            )  # fmt: skip
+        faults = {one.path: one for one in hdfs_layout.folder_faults(client)}
+    for path, wanted in hdfs_layout.LAYOUT.items():
+        fault = faults.get(path)
+        if fault is None:
+            acl = f", ACL {wanted.acl}" if wanted.acl else ""
+            said = f"{hdfs_layout.describe(wanted)}{acl}"
+            yield Finding(f"hdfs {path}", True, said)
+        else:
+            yield Finding(
+                f"hdfs {path}", False, f"{fault.found}; wanted {fault.wanted}; the "
+                f"engine acts as {hdfs_layout.ENGINE}",
+                f"run `ecom up`, which does as {hdfs_layout.ADMIN}: {fault.command}",
+            )  # fmt: skip
+
+
+def _hdfs_tables(settings: Settings) -> Iterator[Finding]:
+    home = Home(settings.home)
+    if not Stack(settings).namenode.healthy():
+        return
+    where = hdfs_layout.address(home)
+    well = 0
+    with ExitStack() as connections:
+        users = {
+            user: connections.enter_context(namenode(where, user))
+            for user in hdfs_layout.GROUPS
+        }
+        for one in hdfs_layout.table_faults(users[hdfs_layout.ADMIN], users):
+            if isinstance(one, str):
+                well += 1
+                continue
+            path, state = explain(one.found, one.path)
+            yield Finding(
+                f"hdfs {path}", False, f"{state}; it has to be {one.wanted}",
+                f"as {hdfs_layout.ADMIN}: {one.command}",
+            )  # fmt: skip
+    yield Finding(
+        "hdfs tables", True, f"{well} folders of tables and views, each writable by the "
+        f"engine ({hdfs_layout.ENGINE}) and by the role that owns its schema",
+    )  # fmt: skip
 
 
 def _source(settings: Settings) -> Iterator[Finding]:
@@ -142,5 +209,6 @@ def _source(settings: Settings) -> Iterator[Finding]:
 
 
 CHECKS: list[Callable[[Settings], Iterator[Finding]]] = [
-    _java, _disk, _memory, _services, _ports, _hdfs_permissions, _source,
+    _java, _disk, _memory, _services, _ports, _locks,
+    _hdfs_folders, _hdfs_tables, _source,
 ]  # fmt: skip

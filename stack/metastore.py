@@ -7,6 +7,7 @@ import zipfile
 
 from common.errors import ServiceError
 from stack import hadoop, java
+from stack.hdfs_layout import ADMIN
 from stack.home import Home
 from stack.postgres import Postgres
 from stack.process import start_detached
@@ -29,7 +30,7 @@ def configure(home: Home) -> None:
             "datanucleus.connectionPool.maxPoolSize": "4",
             "hive.metastore.schema.verification": "false",
             "hive.metastore.uris": f"thrift://127.0.0.1:{ports['metastore']}",
-            "hive.metastore.warehouse.dir": f"{hadoop.namenode_url(home)}{hadoop.WAREHOUSE}",
+            "hive.metastore.warehouse.dir": hadoop.WAREHOUSE_URL,
             "hive.metastore.execute.setugi": "true",
             "hive.async.log.enabled": "false",
             "hive.server2.thrift.bind.host": "127.0.0.1",
@@ -38,7 +39,8 @@ def configure(home: Home) -> None:
             "hive.server2.authentication": "NONE",
             "hive.server2.enable.doAs": "false",
             "hive.server2.logging.operation.enabled": "false",
-            "hive.exec.scratchdir": f"{hadoop.namenode_url(home)}/tmp/hive",  # noqa: S108
+            "hive.exec.local.scratchdir": str(home.root / "tmp" / "engine" / "hive"),
+            "hive.exec.scratchdir": f"{hadoop.URL}/tmp/hive",  # noqa: S108
         },
     )
 
@@ -62,7 +64,7 @@ class Metastore(ServiceBase):
                 str(self.port),
             ],
             log,
-            hadoop.java_environment(hadoop.ADMIN),
+            hadoop.java_environment(ADMIN),
             self.home.root,
         )
         self.record.write(process.pid)
@@ -111,7 +113,7 @@ class Metastore(ServiceBase):
                 str(settings),
                 str(folder / "package.jdo"),
             ],
-            env=hadoop.java_environment(hadoop.ADMIN),
+            env=hadoop.java_environment(ADMIN),
             capture_output=True,
             text=True,
             check=False,

@@ -16,6 +16,7 @@ import psycopg2
 from psycopg2 import sql
 
 from common.errors import ServiceError, UsageError
+from common.progress import say
 from stack.home import Home
 from stack.process import base_environment, start_detached
 from stack.service import ServiceBase, log_size
@@ -24,12 +25,14 @@ SUPERUSER = "postgres"
 UNPRIVILEGED = "nobody"
 KILLED_PATIENCE = 10
 LINGERING = ("shared memory block", "postmaster.pid")
+REFUSED_ENTRY = "password authentication failed"
+SHOP, INGEST = "shop", "ecom_ingest"
 ROLES = {
-    "shop": "LOGIN",
-    "ecom_ingest": "LOGIN IN ROLE pg_read_all_stats",
-    "hive": "LOGIN",
+    SHOP: "CREATE ROLE {} LOGIN PASSWORD {}",
+    INGEST: "CREATE ROLE {} LOGIN IN ROLE pg_read_all_stats PASSWORD {}",
+    "hive": "CREATE ROLE {} LOGIN PASSWORD {}",
 }
-DATABASES = {"shop": "shop", "metastore": "hive"}
+DATABASES = {SHOP: SHOP, "metastore": "hive"}
 
 
 def binaries() -> Path:
@@ -55,6 +58,15 @@ class Postgres(ServiceBase):
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
         self._configure()
+        self._launch()
+        if not self._superuser_may_enter():
+            say("Setting PostgreSQL's passwords to those in secrets.json")
+            super().stop()
+            self._reset_superuser()
+            self._launch()
+        self._make_roles()
+
+    def _launch(self) -> None:
         before = log_size(self.home.log(self.name))
         command = [*self._as_user(), str(binaries() / "postgres"), "-D", str(self.data)]
         for attempt in range(KILLED_PATIENCE):
@@ -72,7 +84,6 @@ class Postgres(ServiceBase):
                 if not lingering or attempt == KILLED_PATIENCE - 1:
                     raise
                 time.sleep(1)
-        self._make_roles()
 
     def connect(self, database: str = "postgres") -> psycopg2.extensions.connection:
         """A superuser connection; for set-up and repair alone."""
@@ -89,9 +100,35 @@ class Postgres(ServiceBase):
     def _answers(self) -> bool:
         try:
             self.connect().close()
-        except psycopg2.OperationalError:
-            return False
+        except psycopg2.OperationalError as error:
+            return REFUSED_ENTRY in str(error)
         return True
+
+    def _superuser_may_enter(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg2.OperationalError as error:
+            if REFUSED_ENTRY in str(error):
+                return False
+            raise
+        return True
+
+    def _reset_superuser(self) -> None:
+        """Set the superuser's password without knowing the old one: single-user mode."""
+        command = [*self._as_user(), str(binaries() / "postgres"), "--single", "-D"]
+        statement = "ALTER ROLE {} PASSWORD '{}'\n".format(
+            SUPERUSER, self.home.secret(f"postgres_{SUPERUSER}")
+        )
+        done = subprocess.run(
+            [*command, str(self.data), "postgres"],
+            input=statement, capture_output=True, text=True,
+            env=self._environment(), cwd="/", check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise ServiceError(
+                f"Setting the password of {SUPERUSER} in {self.data} failed",
+                f"put the right passwords back into {self.home.root / 'secrets.json'}",
+            )
 
     def _environment(self) -> dict[str, str]:
         return {**base_environment(), "LC_ALL": "C.UTF-8"}
@@ -121,29 +158,21 @@ class Postgres(ServiceBase):
         return [setpriv, *ids, *(through if closed else []), "--"]
 
     def _initialise(self) -> None:
-        # A crash during initdb leaves a folder that is no cluster: start over.
-        shutil.rmtree(self.data, ignore_errors=True)
-        self.home.folder("postgres").chmod(0o700)
+        """Make the cluster beside its place: a crash leaves none, never half of one."""
+        partial = self.home.root / "postgres.part"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=0o700)
         password = self.home.secret(f"postgres_{SUPERUSER}")
-        self._give_away(self.data)
+        self._give_away(partial)
         with tempfile.NamedTemporaryFile("w", prefix="ecom-") as file:
             file.write(password)
             file.flush()
             self._give_away(Path(file.name))
             command = [
-                *self._as_user(),
-                str(binaries() / "initdb"),
-                "-D",
-                str(self.data),
-                "-U",
-                SUPERUSER,
-                "--auth=scram-sha-256",
-                "--pwfile",
-                file.name,
-                "--encoding=UTF8",
-                "--locale=C.UTF-8",
-                "--data-checksums",
-            ]
+                *self._as_user(), str(binaries() / "initdb"), "-D", str(partial),
+                "-U", SUPERUSER, "--auth=scram-sha-256", "--pwfile", file.name,
+                "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums",
+            ]  # fmt: skip
             done = subprocess.run(
                 command,
                 capture_output=True,
@@ -153,12 +182,15 @@ class Postgres(ServiceBase):
                 check=False,
             )
         if done.returncode:
-            shutil.rmtree(self.data, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise ServiceError(
-                f"Making a PostgreSQL cluster in {self.data} failed: "
-                f"{done.stderr.strip().splitlines()[-1:] or ['no reason given']}",
+                f"Making a PostgreSQL cluster in {self.data} failed: {reason}",
                 "mend the cause (disk space, permissions of ECOM_HOME), then `ecom up`",
             )
+        # What an older version left half-made; a cluster has PG_VERSION.
+        shutil.rmtree(self.data, ignore_errors=True)
+        partial.rename(self.data)
 
     def _give_away(self, path: Path) -> None:
         if os.geteuid() == 0:
@@ -186,43 +218,29 @@ class Postgres(ServiceBase):
         self._give_away(path)
 
     def _make_roles(self) -> None:
+        """Roles with the passwords of secrets.json, and their databases."""
         connection = self.connect()
         connection.autocommit = True
-        with connection, connection.cursor() as cursor:
+        with connection.cursor() as cursor:
             cursor.execute("SELECT rolname FROM pg_roles")
             known = {row[0] for row in cursor.fetchall()}
             for role, options in ROLES.items():
-                if role not in known:
-                    cursor.execute(
-                        sql.SQL("CREATE ROLE {} {} PASSWORD {}").format(
-                            sql.Identifier(role),
-                            sql.SQL(options),
-                            sql.Literal(self.home.secret(f"postgres_{role}")),
-                        )
-                    )
+                verb = "ALTER ROLE {} PASSWORD {}" if role in known else options
+                password = sql.Literal(self.home.secret(f"postgres_{role}"))
+                cursor.execute(sql.SQL(verb).format(sql.Identifier(role), password))
             cursor.execute("SELECT datname FROM pg_database")
             present = {row[0] for row in cursor.fetchall()}
-        for database, owner in DATABASES.items():
-            if database not in present:
-                self._make_database(connection, database, owner)
+            for database, owner in DATABASES.items():
+                names = {"d": sql.Identifier(database), "o": sql.Identifier(owner)}
+                if database not in present:
+                    cursor.execute(
+                        sql.SQL("CREATE DATABASE {d} OWNER {o}").format(**names)
+                    )
+                cursor.execute(
+                    sql.SQL("REVOKE ALL ON DATABASE {d} FROM PUBLIC").format(**names)
+                )
+            cursor.execute(f"GRANT CONNECT ON DATABASE {SHOP} TO {INGEST}")
         connection.close()
-
-    def _make_database(
-        self, connection: psycopg2.extensions.connection, name: str, owner: str
-    ) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {}").format(
-                    sql.Identifier(name), sql.Identifier(owner)
-                )
-            )
-            cursor.execute(
-                sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(
-                    sql.Identifier(name)
-                )
-            )
-            if name == "shop":
-                cursor.execute("GRANT CONNECT ON DATABASE shop TO ecom_ingest")
 
 
 def _open_to_others(*paths: Path) -> bool:

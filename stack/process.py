@@ -98,6 +98,35 @@ def listens(port: int, host: str = "127.0.0.1") -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
+def owner(port: int) -> str:
+    """Who listens on a port, as `pid 12 (nginx)`; other users' may not be seen."""
+    try:
+        for found in psutil.net_connections("tcp"):
+            listening = found.status == psutil.CONN_LISTEN and found.pid
+            if listening and found.laddr and found.laddr.port == port:
+                return f"pid {found.pid} ({psutil.Process(found.pid).name()})"
+    except psutil.Error:
+        pass
+    return "another process"
+
+
+def holder(path: Path) -> str | None:
+    """The living process that locks a file, as `pid 12 (ecom)`; None where none does."""
+    try:
+        inode = path.stat().st_ino
+        held = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    for line in held:
+        words = line.split()
+        # 1: FLOCK ADVISORY WRITE <pid> <major:minor:inode> <start> <end>
+        if "->" not in words and words[5].endswith(f":{inode}"):
+            pid = int(words[4])
+            name = psutil.Process(pid).name() if psutil.pid_exists(pid) else "?"
+            return f"pid {pid} ({name})"
+    return None
+
+
 def base_environment() -> dict[str, str]:
     """The environment services get: no secret of the caller's passes through."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "JAVA_HOME", "TZ")

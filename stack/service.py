@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,10 +13,14 @@ import psutil
 from common.errors import ServiceError
 from common.progress import say
 from stack.home import Home
-from stack.process import ProcessRecord, listens, stop
+from stack.process import ProcessRecord, listens, owner, stop
 
 SAY_EVERY = 5.0
 ERROR_MARKS = ("ERROR", "FATAL", "Exception", "Error:", "error:", "denied")
+
+
+class InterruptedStartError(Exception):
+    """Nobody waits for this start any more."""
 
 
 class ServiceBase(ABC):
@@ -27,6 +32,7 @@ class ServiceBase(ABC):
     def __init__(self, home: Home) -> None:
         self.home = home
         self.record = ProcessRecord(home, self.name)
+        self.interrupted = threading.Event()
 
     @property
     def port_name(self) -> str:
@@ -41,6 +47,18 @@ class ServiceBase(ABC):
     def process(self) -> psutil.Process | None:
         """Our own running process, or None."""
         return self.record.find()
+
+    def demand_free_port(self) -> None:
+        """Refuse to start where another process listens.
+
+        Raises:
+            ServiceError: naming the port and, where it can be seen, the process.
+        """
+        if listens(self.port):
+            raise ServiceError(
+                f"Starting {self.name}: port {self.port} is in use by {owner(self.port)}",
+                "end that process, or take other ports: `ecom up --new-ports`",
+            )
 
     @abstractmethod
     def start(self) -> None:
@@ -70,6 +88,8 @@ class ServiceBase(ABC):
         began = said = time.monotonic()
         while not ready():
             now = time.monotonic()
+            if self.interrupted.is_set():
+                raise InterruptedStartError
             if self.process() is None:
                 raise self.failure("ended while starting", log, log_start)
             if now - began > patience:

@@ -6,10 +6,15 @@ One warm JVM serves dbt and readers (HiveServer2, binary) and ingest (Spark Conn
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import shutil
 import time
+from pathlib import Path
 
 from common.progress import task
 from stack import class_archive, hadoop, java
+from stack.hdfs_layout import ENGINE
 from stack.home import Home
 from stack.process import base_environment, listens, start_detached
 from stack.service import ServiceBase, log_size
@@ -17,6 +22,8 @@ from stack.service import ServiceBase, log_size
 CATALOG = "lake"
 DRIVER_MEMORY = "3g"
 RECORDING_PATIENCE = 120.0
+# What the engine writes while it runs, and nobody needs after it.
+SCRATCH = Path("tmp", "engine")
 ENGINE_JARS = ("iceberg-spark-runtime", "postgresql")
 # The packages that Spark's launcher opens, but not its incubator module: vectors for
 # MLlib alone, and some builds of Java 17 lack it.
@@ -29,16 +36,24 @@ OPENED = (
     "java.base/sun.util.calendar", "java.security.jgss/sun.security.krb5",
 )  # fmt: skip
 JAVA_OPTIONS = (
-    "-XX:+UseParallelGC",
+    "-XX:-UsePerfData",
     "-XX:MinHeapFreeRatio=10",
     "-XX:MaxHeapFreeRatio=30",
     "-Djava.net.preferIPv4Stack=true",
-    f"-DHADOOP_USER_NAME={hadoop.ENGINE}",
+    f"-DHADOOP_USER_NAME={ENGINE}",
     "-Djdk.reflect.useDirectMethodHandle=false",
     "-Dio.netty.tryReflectionSetAccessible=true",
     "-Dio.netty.allocator.type=pooled",
     *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENED),
 )
+COLLECTOR = "-XX:+UseParallelGC"
+
+
+def java_options() -> tuple[str, ...]:
+    """Options of the engine's JVM; `ECOM_ENGINE_JAVA_OPTIONS` adds to them."""
+    added = shlex.split(os.environ.get("ECOM_ENGINE_JAVA_OPTIONS", ""))
+    chosen = any(re.fullmatch(r"-XX:\+Use\w+GC", option) for option in added)
+    return (*([] if chosen else [COLLECTOR]), *JAVA_OPTIONS, *added)
 
 
 def spark_settings(home: Home) -> dict[str, str]:
@@ -55,7 +70,7 @@ def spark_settings(home: Home) -> dict[str, str]:
         # On spark.jars, Thrift's worker threads do not find the classes (trap 4).
         "spark.driver.extraClassPath": jars,
         "spark.executor.extraClassPath": jars,
-        "spark.local.dir": str(home.folder("tmp")),
+        "spark.local.dir": str(home.root / SCRATCH),
         "spark.ui.port": str(ports["spark_ui"]),
         "spark.ui.retainedJobs": "100",
         "spark.ui.retainedStages": "200",
@@ -70,11 +85,11 @@ def spark_settings(home: Home) -> dict[str, str]:
         catalog: "org.apache.iceberg.spark.SparkCatalog",
         f"{catalog}.type": "hive",
         f"{catalog}.uri": f"thrift://127.0.0.1:{ports['metastore']}",
-        f"{catalog}.warehouse": f"{hadoop.namenode_url(home)}{hadoop.WAREHOUSE}",
+        f"{catalog}.warehouse": hadoop.WAREHOUSE_URL,
         # Another session's commit must be seen at once: dbt, ingest and readers share tables.
         f"{catalog}.cache-enabled": "false",
         "spark.hadoop.iceberg.engine.hive.lock-enabled": "false",
-        "spark.sql.warehouse.dir": f"{hadoop.namenode_url(home)}{hadoop.WAREHOUSE}",
+        "spark.sql.warehouse.dir": hadoop.WAREHOUSE_URL,
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": "8",
         "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
@@ -96,6 +111,7 @@ class Thrift(ServiceBase):
     def start(self) -> None:
         """Write spark-defaults.conf, start, wait for both ports."""
         conf = self.home.folder("conf")
+        self._clear_scratch()
         lines = [f"{key} {value}\n" for key, value in spark_settings(self.home).items()]
         self.home.write_private(conf / "spark-defaults.conf", "".join(lines))
         log = self.home.log(self.name)
@@ -129,19 +145,26 @@ class Thrift(ServiceBase):
         recording.unlink(missing_ok=True)
         return ended
 
+    def _clear_scratch(self) -> None:
+        scratch = self.home.root / SCRATCH
+        shutil.rmtree(scratch, ignore_errors=True)
+        # Hive looks for its sessions' folder and complains where there is none.
+        (scratch / "hive").mkdir(parents=True, exist_ok=True)
+
     def _command(self) -> list[str]:
         """What `spark-submit` would run, without the JVM it needs to find that out."""
-        found = java.find_java()
+        found, options = java.find_java(), java_options()
         jars = [java.jar(name) for name in ENGINE_JARS]
         jars += sorted((java.spark_home() / "jars").glob("*.jar"))
         # An archive refuses folders before its jars, so the configuration comes last.
         class_path = [*jars, self.home.folder("conf")]
-        wanted = class_archive.archive(found, jars, JAVA_OPTIONS)
+        wanted = class_archive.archive(found, jars, options)
         return [
             found,
             f"-Xmx{DRIVER_MEMORY}",
             *class_archive.java_options(wanted, self.home.root),
-            *JAVA_OPTIONS,
+            *options,
+            f"-Djava.io.tmpdir={self.home.root / SCRATCH}",
             "-cp",
             ":".join(str(entry) for entry in class_path),
             "org.apache.spark.deploy.SparkSubmit",

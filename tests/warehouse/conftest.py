@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from common.settings import PROJECT
+from tests.conftest import SHORT_LIVED
 from tests.warehouse.engine import Engine
 from tests.warehouse.staging import Staging
 
@@ -73,7 +74,7 @@ def ecom(home: Path, *arguments: str) -> None:
     """Run `ecom` on a home; it has to succeed."""
     done = subprocess.run(
         [str(BIN / "ecom"), *arguments],
-        env={**os.environ, "ECOM_HOME": str(home)},
+        env={**os.environ, **SHORT_LIVED, "ECOM_HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,
