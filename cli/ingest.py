@@ -52,7 +52,11 @@ def ingest(
         _print_plan(run.plan(endpoints, wanted, tables or [], full), as_json)
         return
     demand_writable(settings, run.folders(wanted, tables or []))
-    results = run.ingest(endpoints, wanted, tables or [], full)
+    try:
+        results = run.ingest(endpoints, wanted, tables or [], full)
+    except run.TablesError as failure:
+        print_results(failure.results)
+        raise
     if as_json:
         print_json([asdict(result) for result in results])
     else:
@@ -103,6 +107,14 @@ def print_results(results: list[Any]) -> None:
             say(f"  {one.table}: {note}")
 
 
+def describe_split(ranges: list[str], reads: int) -> str:
+    """How a table is read, for people; only the first of its ranges is shown."""
+    if not ranges:
+        return "one read"
+    at_once = f", {reads} at a time" if reads < len(ranges) else ""
+    return f"{len(ranges)} ranges{at_once}, the first {ranges[0]}"
+
+
 def _print_plan(plans: list[Any], as_json: bool) -> None:
     rows = [
         {
@@ -111,7 +123,8 @@ def _print_plan(plans: list[Any], as_json: bool) -> None:
             "from": plan.lower,
             "next_from": plan.watermark.lower,
             "estimated_rows": plan.estimated_rows,
-            "split": plan.split,
+            "parallel_reads": plan.split.tasks,
+            "ranges": list(plan.split.ranges),
             "sql": plan.query,
         }
         for plan in plans
@@ -122,6 +135,7 @@ def _print_plan(plans: list[Any], as_json: bool) -> None:
     for row in rows:
         typer.echo(
             f"{row['table']} ({row['mode']}): from {row['from'] or 'the beginning'}, "
-            f"about {row['estimated_rows']:,} rows in the table"
+            f"about {row['estimated_rows']:,} rows in the table, "
+            f"{describe_split(row['ranges'], row['parallel_reads'])}"
         )
         typer.echo(f"  {row['sql']}")

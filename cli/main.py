@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,7 +51,7 @@ def main() -> None:
         if os.environ.get("ECOM_DEBUG"):
             console.print_exception()
         say(f"Error: {error}")
-        _print_error(str(error.args[0]), error.fix, error.exit_code)
+        _print_error(str(error.args[0]), error.fix, error.exit_code, error.details)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         say("Interrupted.")
@@ -68,10 +68,13 @@ def main() -> None:
         sys.exit(1)
 
 
-def _print_error(message: str, fix: str, exit_code: int) -> None:
+def _print_error(
+    message: str, fix: str, exit_code: int, details: dict[str, Any] | None = None
+) -> None:
     """Where a document was asked for, stdout gets one also when the command fails."""
     if "--json" in sys.argv:
-        print_json({"error": message, "fix": fix, "exit_code": exit_code})
+        known = {"error": message, "fix": fix, "exit_code": exit_code}
+        print_json(known | (details or {}))
 
 
 if __name__ == "__main__":

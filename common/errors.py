@@ -6,6 +6,8 @@ or configuration, 3 = a service is unreachable.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class EcomError(Exception):
     """An error with a remedy.
@@ -20,6 +22,8 @@ class EcomError(Exception):
     def __init__(self, message: str, fix: str = "") -> None:
         super().__init__(message)
         self.fix = fix
+        self.details: dict[str, Any] = {}
+        """What else a `--json` document of the failure says."""
 
     def __str__(self) -> str:
         message = super().__str__()

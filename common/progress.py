@@ -48,6 +48,9 @@ class Task(Protocol):
     def advance(self, amount: int = 1) -> None:
         """Say that `amount` more units are done."""
 
+    def expect(self, total: int) -> None:
+        """Say how many units there will be, where that was not known at first."""
+
     def describe(self, text: str) -> None:
         """Say what is being done now."""
 
@@ -78,6 +81,9 @@ class _PlainTask:
     def advance(self, amount: int = 1) -> None:
         with self._lock:
             self._done += amount
+
+    def expect(self, total: int) -> None:
+        self._total = total
 
     def describe(self, text: str) -> None:
         if text != self._description:
@@ -140,6 +146,9 @@ class _RichTask:
 
     def advance(self, amount: int = 1) -> None:
         self._progress.advance(self._id, amount)
+
+    def expect(self, total: int) -> None:
+        self._progress.update(self._id, total=total)
 
     def describe(self, text: str) -> None:
         self._progress.update(self._id, description=text)

@@ -117,8 +117,12 @@ class SourceTable:
 
     @property
     def shape(self) -> str:
-        """Digest of the columns: any change of them but a new comment changes it."""
-        text = repr([(c.number, c.name, c.declared) for c in self.columns])
+        """Digest of the columns, and of their types in staging: any change of them
+        but a new comment changes it."""
+        text = repr(
+            [(c.number, c.name, c.declared) for c in self.columns]
+            + [m.spark_type for m in self.mappings]
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -20,6 +20,7 @@ TABLE_FIELDS = {
     "name", "key", "cursor", "mode", "deletes", "split_by", "partition_by",
     "columns", "history", "lookback_seconds",
 }  # fmt: skip
+SIDE_FIELDS = {"source": {"schema", "connections"}, "target": {"schema"}}
 TRANSFORM = re.compile(r"^(?:(years|months|days|hours)\((.+)\)|(\w+))$")
 SIDES = ("history", "rejects")
 DEFAULT_LOOKBACK = 600
@@ -79,12 +80,22 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A validated manifest."""
+    """A validated manifest.
+
+    Attributes:
+        path: the file.
+        source_schema: the schema of all its tables in the source.
+        target_schema: where they land.
+        tables: what is ingested, in order.
+        connections: how many connections may read the source at a time; None for as
+            many as the engine has task slots.
+    """
 
     path: Path
     source_schema: str
     target_schema: str
     tables: tuple[TableSpec, ...]
+    connections: int | None = None
 
     def select(self, names: list[str]) -> tuple[TableSpec, ...]:
         """The tables named, or all of them where none is named.
@@ -147,7 +158,7 @@ class _Reader:
                     self._line(document, side), f"`{side}` must be a mapping",
                     f"write `{side}: {{schema: {default}}}`",
                 )  # fmt: skip
-            self._only(entry, {"schema"})
+            self._only(entry, SIDE_FIELDS[side])
             schemas[side] = self._text(entry, "schema", default)
         tables = document.get("tables")
         if not isinstance(tables, list) or not tables:
@@ -177,7 +188,21 @@ class _Reader:
                     "rename one in the source, or ingest it into another schema",
                 )  # fmt: skip
             taken[target] = table
-        return Manifest(self.path, schemas["source"], schemas["target"], tuple(found))
+        return Manifest(
+            self.path, schemas["source"], schemas["target"], tuple(found),
+            self._connections(document.get("source", CommentedMap())),
+        )  # fmt: skip
+
+    def _connections(self, source: CommentedMap) -> int | None:
+        if "connections" not in source:
+            return None
+        found = int(self._typed(source, "connections", int, 1))
+        if found < 1:
+            raise self.refuse(
+                self._line(source, "connections"), "`connections` must be at least 1",
+                "correct the value, or omit it",
+            )  # fmt: skip
+        return found
 
     def _table(self, entry: Any, index: int, tables: Any) -> TableSpec:
         line = tables.lc.item(index)[0] + 1

@@ -22,11 +22,12 @@ from ingest.bounds import (
 )
 from ingest.catalogue import SourceTable
 from ingest.engine import Landed, read_landed
-from ingest.manifest import Manifest, TableSpec
+from ingest.manifest import SIDES, Manifest, TableSpec
 from ingest.postgres import SourceSession
-from ingest.split import Split, distinct_columns, split_for
+from ingest.split import Split, bounded, distinct_columns, split_for
 from ingest.types import WHOLE, Mapping
 
+PARALLEL_TABLES = 3
 OLD_TRANSACTION = timedelta(minutes=15)
 
 
@@ -46,6 +47,10 @@ class TablePlan:
         watermark: what the commit will remember.
         landed_until: `_cdc_loaded_at` of the last commit, or None where unknown.
         remark: the watermark must be committed even where no row differs.
+        settled: staging's tables are as the last run left them: there is nothing to
+            make, alter or clean up before rows are compared.
+        landed: what staging holds of the table.
+        rejected: rows in its rejects.
         estimated_rows: PostgreSQL's own estimate of the whole table.
         query: the SELECT sent to the source.
         split: how the read is divided.
@@ -63,6 +68,9 @@ class TablePlan:
     watermark: Watermark
     landed_until: datetime | None
     remark: bool
+    settled: bool
+    landed: Landed
+    rejected: int
     estimated_rows: int
     query: str
     split: Split = field(default_factory=Split)
@@ -85,7 +93,7 @@ def make_plans(
     """
     schema = manifest.source_schema
     tables = {spec.name: source.describe(schema, spec) for spec in specs}
-    landed = known_tables(session, manifest.target_schema, specs)
+    staged = known_tables(session, manifest.target_schema, specs)
     # Before the horizon: a number handed out later belongs to a later transaction.
     reached = {
         spec.name: source.greatest(schema, spec.name, str(spec.cursor))
@@ -97,7 +105,7 @@ def make_plans(
     batch = f"{horizon.asked_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     return [
         _plan_table(
-            _Given(source, manifest, spec, tables[spec.name], landed.get(spec.name)),
+            _Given(source, manifest, spec, tables[spec.name], staged.get(spec.name)),
             horizon, reached.get(spec.name), batch, full,
         )
         for spec in specs
@@ -110,14 +118,15 @@ class _Given:
     manifest: Manifest
     spec: TableSpec
     table: SourceTable
-    landed: Landed | None
+    staged: Staged | None
 
 
 def _plan_table(
     given: _Given, horizon: Horizon, reached: int | None, batch: str, full: bool
 ) -> TablePlan:
     spec, table, schema = given.spec, given.table, given.manifest.source_schema
-    mark = given.landed.watermark if given.landed else None
+    staged = given.staged or Staged(Landed())
+    mark = staged.table.watermark
     reason = went_back(horizon, mark) if mark else None
     if reason and not full:
         raise DataError(
@@ -149,8 +158,9 @@ def _plan_table(
         following, batch, loaded_at, horizon.snapshot_xmax, horizon.system,
         horizon.timeline, candidate, table.shape, table.storage,
     )  # fmt: skip
-    first = given.landed is None or (mark is None and given.landed.rows == 0)
+    first = mark is None and staged.table.rows == 0
     split = split_for(given.source, schema, spec, table) if lower is None else Split()
+    split = bounded(split, connections_of(given.manifest))
     return TablePlan(
         spec=spec,
         mappings=table.mappings,
@@ -161,21 +171,20 @@ def _plan_table(
         complete=full or spec.mode == "full",
         watermark=watermark,
         landed_until=mark.loaded_at if mark else None,
-        remark=_must_remark(given.landed, reason, changed or bool(unseen)),
+        remark=reason is not None or changed or bool(unseen) or not staged.table.newest,
+        settled=mark is not None and not changed and staged.in_step,
+        landed=staged.table,
+        rejected=staged.rejects.rows if staged.rejects else 0,
         estimated_rows=table.estimated_rows,
         query=st.select_rows(schema, spec.name, table.mappings, window, split.by_page),
         split=split,
-        distinct=distinct_columns(given.source, schema, spec, table.estimated_rows)
+        distinct=distinct_columns(
+            given.source, schema, spec, table.estimated_rows // split.partitions
+        )
         if first
         else (),
         notes=notes,
     )
-
-
-def _must_remark(landed: Landed | None, reason: str | None, changed: bool) -> bool:
-    if landed is None or landed.watermark is None:
-        return True
-    return reason is not None or changed or not landed.newest
 
 
 def _unseen(table: SourceTable, mark: Watermark | None) -> list[str]:
@@ -202,23 +211,68 @@ def _next(
     return next_lower(horizon, lower, candidate, lookback)
 
 
+def parallel_tables(manifest: Manifest) -> int:
+    """How many tables are read at a time: each has a connection at least."""
+    return min(PARALLEL_TABLES, manifest.connections or PARALLEL_TABLES)
+
+
+def connections_of(manifest: Manifest) -> int | None:
+    """How many connections each of the tables read at a time may have."""
+    if manifest.connections is None:
+        return None
+    return manifest.connections // parallel_tables(manifest)
+
+
 def relation(schema: str, table: str) -> str:
     """A staging table's quoted name."""
     return f"{st.tick(schema)}.{st.tick(table)}"
 
 
+@dataclass(frozen=True)
+class Staged:
+    """A staging table and its side tables; None where there is none of the kind."""
+
+    table: Landed
+    rejects: Landed | None = None
+    history: Landed | None = None
+
+    @property
+    def in_step(self) -> bool:
+        """Whether no side table is missing or ahead of the table."""
+        if self.rejects is None:
+            return False
+        ahead = self.history.made_at if self.history else None
+        own = self.table.made_at
+        return ahead is None or (own is not None and ahead <= own)
+
+
 def known_tables(
     session: Any, schema: str, specs: Sequence[TableSpec]
-) -> dict[str, Landed]:
+) -> dict[str, Staged]:
     """What staging holds, by source table name, of tables that have been landed."""
     if not session.catalog.databaseExists(schema):
         return {}
     rows = session.sql(f"SHOW TABLES IN {st.tick(schema)}").collect()
     present = {row.tableName.lower() for row in rows}
-    known = {
-        s.name: relation(schema, s.target) for s in specs if s.target.lower() in present
+    wanted = {
+        spec.name: [
+            relation(schema, name) if name.lower() in present else None
+            for name in (spec.target, *(f"{spec.target}__{side}" for side in SIDES))
+        ]
+        for spec in specs
+        if spec.target.lower() in present
     }
-    return read_landed(session, known)
+    landed = read_landed(
+        session, [one for some in wanted.values() for one in some if one]
+    )
+    return {
+        name: Staged(
+            landed[str(table)],
+            history=landed[history] if history else None,
+            rejects=landed[rejects] if rejects else None,
+        )
+        for name, (table, history, rejects) in wanted.items()
+    }
 
 
 def _warn(horizon: Horizon, specs: Sequence[TableSpec]) -> None:

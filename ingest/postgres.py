@@ -14,7 +14,7 @@ import psycopg2
 from psycopg2 import sql
 
 from common.database import Connection, check_address, connect
-from common.errors import BusyError
+from common.errors import BusyError, ServiceError
 from common.progress import say
 from ingest import catalogue
 from ingest.bounds import Horizon
@@ -72,6 +72,23 @@ class JdbcAddress:
     url: str
     user: str
     password: str
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a read will bring.
+
+    Attributes:
+        fit: rows that can be represented.
+        unfit: rows that cannot.
+        old: whether moments before `statements.OLD` are among the former.
+        extent: least and greatest of their integer key; None for no row or no such key.
+    """
+
+    fit: int
+    unfit: int
+    old: bool
+    extent: tuple[int, int] | None
 
 
 def jdbc_address(dsn: str) -> JdbcAddress:
@@ -142,6 +159,11 @@ class SourceSession:
         low, high = self._row(statement)
         return None if low is None else (int(low), int(high))
 
+    def count_window(self, query: str) -> Window:
+        """What `statements.count_window` asks, at the snapshot."""
+        fit, unfit, old, low, high = self.rows(query)[0]
+        return Window(fit, unfit, old, None if low is None else (int(low), int(high)))
+
     def count(self, query: str) -> int:
         """Rows of a query, at the snapshot."""
         return int(
@@ -151,6 +173,16 @@ class SourceSession:
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """All rows of a query without parameters, at the snapshot."""
         return self._rows(query.replace("%", "%%"))
+
+    def answers(self) -> bool:
+        """Whether the connection, and with it the snapshot, is still there."""
+        try:
+            self._row("SELECT 1")
+        except psycopg2.OperationalError:
+            return False
+        except psycopg2.Error:
+            return self.connection.closed == 0
+        return True
 
     def _system(self) -> tuple[str, int]:
         try:
@@ -196,6 +228,13 @@ def open_source(dsn: str, target: str) -> Iterator[SourceSession]:
             cursor.execute(PATIENCE_SQL)
         _take_lock(connection, target)
         yield SourceSession(connection)
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        if not connection.closed:
+            raise
+        raise ServiceError(
+            f"Reading the source: it closed the connection: {str(error).strip()}",
+            "see that PostgreSQL runs (`ecom status`), then run again",
+        ) from None
     finally:
         connection.close()
 

@@ -137,7 +137,7 @@ def _watermarks(
                 f"Reconciling {spec.name}: it has never been ingested",
                 f"run `ecom ingest {spec.name}` first",
             )
-    return {name: one.watermark for name, one in landed.items()}
+    return {name: one.table.watermark for name, one in landed.items()}
 
 
 class _Comparison:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from common.errors import DataError, EcomError
-from common.progress import say
+from common.errors import DataError, EcomError, ServiceError
+from common.progress import task
 from ingest import statements as st
-from ingest.engine import end_leftovers, open_engine
+from ingest.engine import Reading, end_leftovers, open_engine
 from ingest.land import Lander, TableResult
 from ingest.manifest import Manifest
-from ingest.plan import TablePlan, make_plans
+from ingest.plan import TablePlan, make_plans, parallel_tables
 from ingest.postgres import JdbcAddress, SourceSession, jdbc_address, open_source
+from ingest.remembered import Remembered
 
 DEFAULT_MANIFEST = Path(__file__).with_name("tables.yml")
-PARALLEL_TABLES = 3
 OPS = "ops"
 RUNS_COLUMNS = [
     ("run_id", "string"), ("table_name", "string"), ("started_at", "timestamp"),
@@ -60,7 +61,8 @@ def ingest(
 
     Raises:
         UsageError: the manifest does not fit the source; nothing has moved.
-        DataError: the source went back in time, or a table failed.
+        DataError: the source went back in time.
+        TablesError: some tables failed; the others have landed.
         ServiceError: source or engine do not answer.
     """
     address = jdbc_address(endpoints.source_dsn)
@@ -75,11 +77,36 @@ def ingest(
         )
         _make_namespaces(session, manifest.target_schema)
         results = _land_all(endpoints, source, address, manifest, plans)
-        _record(session, plans, results)
-        failed = [r for r in results if isinstance(r, _Failure)]
+        failed = [r.error for r in results if isinstance(r, _Failure)]
+        landed = [r for r in results if isinstance(r, TableResult)]
+        try:
+            _record(session, plans, results)
+        except Exception:
+            # With the engine gone the tables' own errors say more.
+            if not failed:
+                raise
         if failed:
-            raise failed[0].error
-        return [r for r in results if isinstance(r, TableResult)]
+            raise TablesError(failed, landed)
+        return landed
+
+
+class TablesError(EcomError):
+    """Some tables failed; each table's batch is committed whole or not at all.
+
+    Attributes:
+        results: the tables that landed.
+        exit_code: the first failure's.
+    """
+
+    def __init__(
+        self, errors: Sequence[EcomError], results: Sequence[TableResult]
+    ) -> None:
+        first, *others = errors
+        message = str(first.args[0]) + "".join(f"\nError: {one}" for one in others)
+        super().__init__(message, first.fix)
+        self.exit_code = first.exit_code
+        self.results = list(results)
+        self.details = {"tables": [asdict(one) for one in results]}
 
 
 def folders(manifest: Manifest, names: Sequence[str]) -> list[str]:
@@ -101,6 +128,8 @@ def _make_namespaces(session: Any, schema: str) -> None:
     for name in (schema, OPS):
         if not session.catalog.databaseExists(name):
             session.sql(f"CREATE NAMESPACE IF NOT EXISTS {st.tick(name)}").collect()
+    if session.catalog.tableExists(f"{OPS}.ingest_runs"):
+        return
     session.sql(
         st.create_table(
             f"{OPS}.ingest_runs",
@@ -114,7 +143,7 @@ def _make_namespaces(session: Any, schema: str) -> None:
 @dataclass(frozen=True)
 class _Failure:
     table: str
-    error: Exception
+    error: EcomError
     seconds: float
 
 
@@ -126,34 +155,44 @@ def _land_all(
     plans: Sequence[TablePlan],
 ) -> list[TableResult | _Failure]:
     ledger = _ledger(endpoints, manifest)
+    counts = endpoints.ledger.with_name("ingest_counts")
 
     def one(plan: TablePlan) -> TableResult | _Failure:
         began = time.monotonic()
         name = plan.spec.name
-        how = (
-            "all rows"
-            if plan.lower is None
-            else f"changes since {str(plan.lower)[:19]}"
-        )
-        say(f"Ingesting {name}: {how}")
+        since = str(plan.lower)[:19]
+        how = "all rows" if plan.lower is None else f"changes since {since}"
         try:
-            with open_engine(endpoints.engine_url, name, ledger) as session:
+            with task(f"Ingesting {name}: {how}") as shown, ExitStack() as opened:
+                reading = Reading(shown)
+                engine = open_engine(endpoints.engine_url, name, ledger, reading)
                 return Lander(
-                    session, source, address, manifest.source_schema, plan
-                ).land()
+                    lambda: opened.enter_context(engine), source, address,
+                    manifest.source_schema, plan,
+                    Remembered(counts / f"{quote(plan.relation, safe='')}.json"),
+                    reading,
+                ).land()  # fmt: skip
         except Exception as error:
-            failure = (
-                error
-                if isinstance(error, EcomError)
-                else DataError(
-                    f"Ingesting {name}: {_first_line(error)}",
-                    "mend the cause and run again; nothing of this table's batch was committed",
-                )
-            )
-            return _Failure(name, failure, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            return _Failure(name, _explain(name, error, source), seconds)
 
-    with ThreadPoolExecutor(PARALLEL_TABLES) as pool:
+    with ThreadPoolExecutor(parallel_tables(manifest)) as pool:
         return list(pool.map(one, plans))
+
+
+def _explain(name: str, error: Exception, source: SourceSession) -> EcomError:
+    """A failure by how to recover from it."""
+    if isinstance(error, EcomError):
+        return error
+    if not source.answers():
+        return ServiceError(
+            f"Ingesting {name}: the source closed the connection: {_first_line(error)}",
+            "see that PostgreSQL runs (`ecom status`), then run again",
+        )
+    return DataError(
+        f"Ingesting {name}: {_first_line(error)}",
+        "mend the cause and run again; nothing of this table's batch was committed",
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ingest import statements as st
 from ingest.catalogue import Heap, SourceTable
@@ -27,7 +27,8 @@ SORTED_RANGE_BYTES = 64 * 2**20
 PARALLEL_READS = 2
 SPLIT_FROM_BYTES = 32 * 2**20
 SAMPLE_PAGES = 2000
-MOSTLY = 0.5
+MOSTLY = 0.2
+"""Values that come fewer than five times in a file: compression finds those few."""
 FILES_PER_PARTITION = 2.0
 """Up to this many files a partition, sorting in place beats sending rows about."""
 
@@ -40,10 +41,21 @@ class Split:
         ranges: one condition a parallel read, in the source's dialect; together
             they take every row once; empty for a single read.
         in_order: whether each range holds few of the target's partitions.
+        partitions: how many partitions of the target a sample met; 1 where it has
+            none, or nobody asked.
+        readers: how many ranges may be read at a time; None for as many as the
+            engine has task slots.
     """
 
     ranges: tuple[str, ...] = ()
     in_order: bool = False
+    partitions: int = 1
+    readers: int | None = None
+
+    @property
+    def tasks(self) -> int:
+        """How many of the engine's tasks read it."""
+        return self.readers or max(len(self.ranges), 1)
 
     @property
     def by_page(self) -> bool:
@@ -65,8 +77,10 @@ def split_for(
         bucket = partition_bucket(spec.partition_by)
         if bucket:
             ranges = page_ranges(heap, SORTED_RANGE_BYTES)
-            if _in_order(source, schema, spec, heap, bucket, len(ranges)):
-                return Split(ranges, in_order=True)
+            files, partitions = _sample(source, schema, spec, heap, bucket, len(ranges))
+            if files <= FILES_PER_PARTITION * partitions:
+                return Split(ranges, True, max(partitions, 1))
+            return Split(page_ranges(heap, RANGE_BYTES), False, max(partitions, 1))
         return Split(page_ranges(heap, RANGE_BYTES))
     kinds = {m.column: m.spark_type for m in table.mappings}
     column = spec.split_by or (spec.key[0] if len(spec.key) == 1 else None)
@@ -74,6 +88,17 @@ def split_for(
         return Split()
     extent = source.extent(schema, spec.name, column)
     return Split(column_ranges(column, *extent, PARALLEL_READS)) if extent else Split()
+
+
+def bounded(split: Split, connections: int | None) -> Split:
+    """The same read with no more connections to the source than these.
+
+    A task then reads several ranges, too many to be sorted where they are read: rows
+    are sent to their partitions instead.
+    """
+    if connections is None or len(split.ranges) <= connections:
+        return split
+    return replace(split, in_order=False, readers=connections)
 
 
 def page_ranges(heap: Heap, range_bytes: int) -> tuple[str, ...]:
@@ -115,15 +140,15 @@ def partition_bucket(partition_by: str | None) -> str | None:
     return f"date_trunc('{re.sub('s$', '', unit)}', {quote(timed)})::text"
 
 
-def _in_order(
+def _sample(
     source: SourceSession,
     schema: str,
     spec: TableSpec,
     heap: Heap,
     bucket: str,
     parts: int,
-) -> bool:
-    """Whether the ranges, taken together, meet few partitions more than once."""
+) -> tuple[int, int]:
+    """How many partitions the ranges meet: summed over them, and in all."""
     share = min(100.0, 100.0 * SAMPLE_PAGES / max(heap.pages, 1))
     size = max(heap.pages // parts, 1)
     rows = source.rows(
@@ -132,15 +157,21 @@ def _in_order(
         f"FROM {quote(schema)}.{quote(spec.name)} TABLESAMPLE SYSTEM ({share})) q"
     )
     files, partitions = rows[0]
-    return bool(files <= FILES_PER_PARTITION * partitions)
+    return int(files), int(partitions)
 
 
 def distinct_columns(
     source: SourceSession, schema: str, spec: TableSpec, rows: int
 ) -> tuple[str, ...]:
-    """Columns in which most rows differ, for which a dictionary is pure cost.
+    """Columns in which most rows of a file differ: a dictionary there is pure cost.
 
     As PostgreSQL's statistics say; key and cursor where it has none.
+
+    Args:
+        source: the source.
+        schema: its schema.
+        spec: the manifest's entry.
+        rows: about how many rows a file will have.
     """
     found = source.rows(
         "SELECT attname, max(n_distinct) FROM pg_stats WHERE schemaname = "
@@ -154,6 +185,11 @@ def distinct_columns(
 
 
 def mostly_distinct(n_distinct: float, rows: int) -> bool:
-    """What `pg_stats.n_distinct` means: a number of values, or minus their share."""
+    """What `pg_stats.n_distinct` means: a number of values, or minus their share.
+
+    Args:
+        n_distinct: as in `pg_stats`.
+        rows: rows of a file, over which a number of values is spread.
+    """
     share = -n_distinct if n_distinct < 0 else n_distinct / max(rows, 1)
     return share > MOSTLY
