@@ -58,7 +58,7 @@
 {% macro insert_into(relation, compiled_code, overwrite=false) -%}
     {%- set columns = '`' ~ model.columns.keys() | join('`, `') ~ '`' if config.get('contract').enforced
         else adapter.get_columns_in_relation(relation) | map(attribute='quoted') | join(', ') -%}
-    insert {{ 'overwrite' if overwrite else 'into' }} {{ relation }}
+    insert {{ 'overwrite' if overwrite else 'into' }} {{ relation }} by name
     select {{ columns }} from (
         {{ compiled_code }}
     )

@@ -11,9 +11,7 @@
     {% set meant = var('recreate', false)
         or (flags.FULL_REFRESH and model.resource_type == 'model') %}
     {% if execute and flags.WHICH in ['run', 'build'] and not meant %}
-        {% set found = run_query('select 1 from ' ~ build_state() ~ " where model in ('"
-            ~ model.name ~ "', '" ~ model.unique_id ~ "') limit 1") %}
-        {% if found.rows | length %}
+        {% if model.name in graph.build.marks or model.unique_id in graph.build.state %}
             {{ exceptions.raise_compiler_error(this ~ ' was there in an earlier build, and the '
                 ~ 'metastore does not list it now; nothing was made anew. Next: see that the '
                 ~ 'metastore answers (ecom status) and build again; if the table is really gone, build it with '

@@ -2,7 +2,7 @@
     Writes descriptions to a table's columns where they differ.
 
     dbt-spark alters every column at every run: an Iceberg commit each. One
-    `describe` tells which differ, usually none.
+    `describe` tells which differ, usually none, and one statement alters those.
 
     Args:
         relation: the table.
@@ -14,12 +14,15 @@
         {% for row in get_columns_in_relation_raw(relation) if row[0] and row[0][0] != '#' %}
             {% do known.setdefault(row[0], row[2] or '') %}
         {% endfor %}
+        {% set changes = [] %}
         {% for column in model.columns.values() if column.name in known %}
             {% set comment = column.description | replace('\n', ' ') | trim %}
             {% if known[column.name] != comment %}
-                {% do run_query("alter table " ~ relation ~ " alter column `"
-                    ~ column.name ~ "` comment '" ~ sql_text(comment) ~ "'") %}
+                {% do changes.append('`' ~ column.name ~ "` comment '" ~ sql_text(comment) ~ "'") %}
             {% endif %}
         {% endfor %}
+        {% if changes %}
+            {% do run_query('alter table ' ~ relation ~ ' alter column ' ~ changes | join(', ')) %}
+        {% endif %}
     {% endif %}
 {% endmacro %}

@@ -173,6 +173,7 @@
 {% macro newest_kept(relation) %}
     {% if execute and flags.WHICH in ['snapshot', 'build'] and load_relation(relation)
         and not is_unchanged(model) %}
+        {% do plan_simply() %}
         {% do return(run_query(
             'select cast(max(_cdc_loaded_at) as string) from ' ~ relation
         ).rows[0][0] or '') %}

@@ -15,6 +15,7 @@
         {% do store_raw_result('main', message='unchanged', code='{}', rows_affected=none) %}
     {% elif not existing %}
         {% do refuse_recreation() %}
+        {% do plan_simply() %}
         {% call statement('main') %}
             {{ create_table_as(False, target_relation,
                 build_snapshot_table(strategy, model['compiled_code'])) }}
@@ -32,7 +33,7 @@
         {% do note_change(model) %}
     {% endif %}
 
-    {% if not (existing and is_unchanged(model)) %}
+    {% if not existing or definition_has_changed(model) %}
         {% do persist_docs(target_relation, model) %}
     {% endif %}
     {{ run_hooks(post_hooks) }}

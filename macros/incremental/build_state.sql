@@ -72,6 +72,7 @@
 #}
 {% macro record_build_state(results) %}
     {% set failed = results | selectattr('status', 'in', ['error', 'fail', 'runtime error']) | list %}
+    {% do plan_simply() %}
     {% if execute and flags.WHICH in ['run', 'build'] and not failed %}
         {% set rows = fingerprint_rows(results) %}
         {% for result in results
@@ -129,13 +130,11 @@
         {% do return(window) %}
     {% endif %}
 
-    {% set known = {} %}
-    {% for row in run_query(_marks_query(staged, facts, digests)).rows %}
-        {% do known.setdefault(row[0], row[1]) %}
-        {% do window.marks.update({row[0]: row[2] or ''}) %}
-    {% endfor %}
+    {% do plan_simply() %}
+    {% set known = graph.build.marks.get(model.name, {}) %}
+    {% do window.marks.update(_marks_of_now(staged, facts, digests)) %}
     {% for name in window.changed %}
-        {% set old = '' if window.first else (known[name] or '') %}
+        {% set old = '' if window.first else (known.get(name) or '') %}
         {% do window.changed.update({name: old != window.marks[name]}) %}
         {% if name in staged %}
             {% if old %}{% do window.low.update({name: timestamp_of(old)}) %}{% endif %}
@@ -157,28 +156,47 @@
 {%- endmacro %}
 
 
-{# One row per input: its name, the recorded mark, the mark of now. #}
-{% macro _marks_query(staged, facts, digests) %}
-    {%- set queries = [] -%}
-    {%- for name, relation in staged.items() -%}
-        {%- do queries.append("select '" ~ name ~ "' as input, cast((select max(" ~ load_time(relation)
-            ~ ") from " ~ relation ~ ") as string) as mark") -%}
-    {%- endfor -%}
-    {%- for name, relation in facts.items() -%}
-        {%- do queries.append("select '" ~ name ~ "' as input, (" ~ _days_state(relation) ~ ") as mark") -%}
-    {%- endfor -%}
-    {%- for name, query in digests.items() -%}
-        {%- do queries.append("select '" ~ name ~ "' as input, cast((" ~ query ~ ") as string) as mark") -%}
-    {%- endfor -%}
-    select
-        now.input,
-        state.mark as old_mark,
-        now.mark as new_mark
-    from (
-        {{ queries | join(' union all ') }}
-    ) as now
-    left join {{ build_state() }} as state
-        on now.input = state.input and state.model = '{{ model.name }}'
+{#
+    Name of each input -> its mark of now, as text. What was read when the run
+    began is taken from there; one statement asks for the rest, if any.
+#}
+{% macro _marks_of_now(staged, facts, digests) %}
+    {% set build = graph.build %}
+    {% set marks = {} %}
+    {% set queries = [] %}
+    {% for name, relation in staged.items() %}
+        {% set found = graph.sources.values() | selectattr('relation_name', 'equalto', relation | string) | list %}
+        {% if found and found[0].unique_id in build.staged %}
+            {% do marks.update({name: build.staged[found[0].unique_id]}) %}
+        {% else %}
+            {% do queries.append("select '" ~ name ~ "' as input, cast((select max(" ~ load_time(relation)
+                ~ ") from " ~ relation ~ ") as string) as mark") %}
+        {% endif %}
+    {% endfor %}
+    {% for name, relation in facts.items() %}
+        {% if relation | string in build.days_state %}
+            {% do marks.update({name: build.days_state[relation | string]}) %}
+        {% else %}
+            {% do queries.append("select '" ~ name ~ "' as input, (" ~ _days_state(relation) ~ ") as mark") %}
+        {% endif %}
+    {% endfor %}
+    {% for name, query in digests.items() %}
+        {% do queries.append("select '" ~ name ~ "' as input, cast((" ~ query ~ ") as string) as mark") %}
+    {% endfor %}
+    {% if queries %}
+        {% for row in run_query(queries | join(' union all ')).rows %}
+            {% do marks.update({row[0]: row[1] or ''}) %}
+        {% endfor %}
+    {% endif %}
+    {% do return(marks) %}
+{% endmacro %}
+
+
+{# Keeps the state of a fact's partitions, once its rows are settled, for the marts of the run. #}
+{% macro remember_days(relation) %}
+    {% if graph.get('build') and config.get('partition_by') %}
+        {% do graph.build.days_state.update({relation | string: run_query(_days_state(relation)).rows[0][0] or ''}) %}
+    {% endif %}
 {% endmacro %}
 
 
@@ -188,16 +206,41 @@
     exactly when a file of it is added or taken away.
 #}
 {% macro _days_state(relation) -%}
-    {%- set branch = audit_branch() -%}
     select array_join(array_sort(collect_list(concat(day, ':', digest))), ' ')
     from (
         select
             {{ partition_day('partition') }} as day,
             substr(md5(array_join(array_sort(collect_list(file_path)), ',')), 1, 8) as digest
         from {{ relation }}.files
-        {%- if branch and has_branch(relation, branch) %} version as of '{{ branch }}'{% endif %}
+        {%- if session_ref(relation) not in ['', 'main'] %} version as of '{{ session_ref(relation) }}'{% endif %}
         group by 1
     )
+{%- endmacro %}
+
+
+{#
+    Where this session reads a table: its branch's name, `main`, or an empty
+    string for a table without a row ever written.
+#}
+{% macro session_ref(relation) %}
+    {% set build = graph.get('build') %}
+    {% if not build %}{% do return('') %}{% endif %}
+    {% set written = graph.nodes.values() | selectattr('relation_name', 'equalto', relation | string)
+        | selectattr('unique_id', 'in', build.changed) | list | length > 0 %}
+    {% if build.branch and (written or relation | string in build.on_branch) %}
+        {% do return(build.branch) %}
+    {% endif %}
+    {% do return('main' if relation | string in build.versions else '') %}
+{% endmacro %}
+
+
+{#
+    The running model's table as it is before this run writes to it. Named by its
+    ref, since rows cached from a table read plainly are worked out anew when it
+    is written.
+#}
+{% macro before_write() -%}
+    {{ this }}{% if execute and session_ref(this) %} version as of '{{ session_ref(this) }}'{% endif %}
 {%- endmacro %}
 
 
@@ -234,16 +277,9 @@
     The branch this session writes to, or an empty string. Asked of the session:
     `target` does not show `server_side_parameters`.
 #}
-{% macro audit_branch() %}
+{% macro _session_branch() %}
     {% set value = run_query('set spark.wap.branch').rows[0][1] %}
     {% do return('' if value == '<undefined>' else value) %}
-{% endmacro %}
-
-
-{# Whether a table has the branch. #}
-{% macro has_branch(relation, branch) %}
-    {% set found = run_query("select 1 from " ~ relation ~ ".refs where name = '" ~ branch ~ "'") %}
-    {% do return(found.rows | length > 0) %}
 {% endmacro %}
 
 

@@ -5,10 +5,12 @@
     - A new table is created empty and filled (macros/adapter_fixes).
     - A full refresh overwrites the rows of the table that is there.
     - A model whose compiled SQL says `-- nothing new` runs no statement.
-    - Otherwise the model's rows are evaluated once into the session's cache,
-      and merged on the key; a row whose `is_removed` is true is deleted, and
-      `is_new`, where a model tells it, says that no row had its key. No row, no
-      commit, and what reads the table need not look again.
+    - Otherwise the model's rows are evaluated once into the session's cache.
+      Into a table of partitions they are merged on the key; one without is
+      overwritten, its other rows as they are, since a merge would rewrite its
+      files as well and takes twice the planning. A row whose `is_removed` is true
+      is deleted, and `is_new`, where a model tells it, says that no row had its
+      key. No row, no commit, and what reads the table need not look again.
     - A written table is asked its generic tests in one scan (`ask_tests`).
 
     Config: `unique_key`; `prune_by`, a timestamp or date column whose days
@@ -23,32 +25,34 @@
 
     {%- if existing is none -%}
         {%- do refuse_recreation() -%}
+        {%- do plan_simply() -%}
         {%- call statement('main') -%}
             {{ create_table_as(False, target_relation, compiled_code) }}
         {%- endcall -%}
         {%- do note_change(model) -%}
+        {%- do remember_days(target_relation) -%}
         {%- do ask_tests(target_relation) -%}
         {%- do store_raw_result('main', message='created', code=marks, rows_affected=none) -%}
     {%- elif not existing.is_table -%}
         {{ exceptions.raise_compiler_error(
             this ~ ' is a ' ~ existing.type ~ ': drop it, then build again') }}
     {%- elif should_full_refresh() -%}
+        {%- do plan_simply() -%}
         {%- do _add_new_columns(target_relation) -%}
-        {%- call statement('static_overwrite') -%}
-            set spark.sql.sources.partitionOverwriteMode = static
-        {%- endcall -%}
         {%- call statement('main') -%}
             {{ insert_into(target_relation, compiled_code, overwrite=true) }}
         {%- endcall -%}
         {%- do note_change(model) -%}
+        {%- do remember_days(target_relation) -%}
         {%- do ask_tests(target_relation) -%}
         {%- do persist_docs(target_relation, model) -%}
         {%- do store_raw_result('main', message='overwritten', code=marks, rows_affected=none) -%}
     {%- elif '-- nothing new' in compiled_code -%}
+        {%- if definition_has_changed(model) -%}{%- do persist_docs(target_relation, model) -%}{%- endif -%}
         {%- do store_raw_result('main', message='unchanged', code=marks, rows_affected=0) -%}
     {%- else -%}
         {%- set changed = _merge_changes(target_relation, compiled_code) -%}
-        {%- if changed -%}{%- do persist_docs(target_relation, model) -%}{%- endif -%}
+        {%- if definition_has_changed(model) -%}{%- do persist_docs(target_relation, model) -%}{%- endif -%}
         {%- do store_raw_result('main', message=changed ~ ' rows', code=marks, rows_affected=changed) -%}
     {%- endif -%}
 
@@ -74,6 +78,12 @@
 {% macro _merge_changes(relation, compiled_code) %}
     {% set changes = relation.identifier ~ '__changes' %}
     {% set prune_by = config.get('prune_by') %}
+    {% if not config.get('partition_by') %}
+        {#- Else the view is parsed and analysed again at each use. A merge's own
+            subquery cannot be planned from such a view (Spark 4.1, "No plan for
+            TableReference"). #}
+        {% do run_query('set spark.sql.legacy.storeAnalyzedPlanForView = true') %}
+    {% endif %}
     {% do run_query('cache lazy table ' ~ changes ~ ' as ' ~ compiled_code) %}
     {% set removes = 'is_removed' in compiled_code %}
     {% set summary = run_query(
@@ -82,9 +92,14 @@
     {% if summary[0] %}
         {% do _add_new_columns(relation) %}
         {% call statement('main') %}
+            {% if config.get('partition_by') %}
             {{ merge_changes_sql(relation, changes, removes, prune_by, summary[1]) }}
+            {% else %}
+            {{ overwrite_changes_sql(relation, changes, removes) }}
+            {% endif %}
         {% endcall %}
         {% do note_change(model) %}
+        {% do remember_days(relation) %}
         {% do note_days(summary[1]) %}
         {% if summary[2] and graph.get('build') %}
             {% do graph.build.setdefault('removed', {}).update({model.unique_id: true}) %}
@@ -134,6 +149,24 @@
 
 
 {#
+    The overwrite of a table by its rows and the changed ones in place of theirs.
+
+    Args:
+        relation, changes, removes: as for `merge_changes_sql`.
+#}
+{% macro overwrite_changes_sql(relation, changes, removes) -%}
+    {%- set keys = config.get('unique_key') -%}
+    {%- set keys = [keys] if keys is string else keys -%}
+    {%- set columns = '`' ~ model.columns.keys() | join('`, `') ~ '`' -%}
+    insert overwrite {{ relation }} by name
+    select {{ columns }} from {{ relation }} left anti join {{ changes }} using (`{{ keys | join('`, `') }}`)
+    union all
+    select {{ columns }} from {{ changes }}
+    {%- if removes %} where not is_removed{% endif %}
+{%- endmacro %}
+
+
+{#
     A condition true on the given days, as ranges that Iceberg can prune by.
 
     Args:
@@ -160,8 +193,9 @@
 {%- endmacro %}
 
 
-{# Adds the columns that the contract has and the table lacks. #}
+{# Adds the columns that the contract has and the table lacks; asked where the contract is new. #}
 {% macro _add_new_columns(relation) %}
+    {% if not definition_has_changed(model) %}{% do return(none) %}{% endif %}
     {% set known = adapter.get_columns_in_relation(relation) | map(attribute='name') | list %}
     {% for column in model.columns.values() if column.name not in known %}
         {% do run_query('alter table ' ~ relation ~ ' add columns (`' ~ column.name
@@ -199,7 +233,7 @@
         fresh.{{ keys[0] }} is null as is_removed
     from {{ fresh }} as fresh
     full outer join (
-        select kept.* from {{ this }} as kept
+        select kept.* from {{ before_write() }} as kept
         where {{ scope }}
     ) as kept
         on {% for key in keys %}fresh.{{ key }} = kept.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}

@@ -20,7 +20,8 @@
         {% set relation = node.relation_name or '' if node.resource_type != 'test' else '' %}
         {% do rows.append("('" ~ node.unique_id ~ "', '" ~ relation ~ "', '" ~ node.resource_type ~ "', '"
             ~ result.status ~ "', cast(" ~ result.execution_time ~ " as double))") %}
-        {% if relation and node.config.materialized in ['incremental', 'snapshot'] and load_relation(
+        {% if relation and node.config.materialized in ['incremental', 'snapshot']
+            and ('build' not in graph or node.unique_id in graph.build.changed) and load_relation(
             api.Relation.create(schema=node.schema, identifier=node.alias)) %}
             {% do commits.append(_commits_query(relation)) %}
         {% endif %}

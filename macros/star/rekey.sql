@@ -64,7 +64,7 @@
     {%- else -%}
     {%- set earliest_move = earliest_of(moved_customers(window)) -%}
     select kept.*
-    from {{ this }} as kept
+    from {{ before_write() }} as kept
     left join moved on kept.customer_id = moved.customer_id
     where
         (

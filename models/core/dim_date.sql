@@ -35,7 +35,7 @@ bounds as (
     select
         min(date_day) as first_day,
         max(date_day) as last_day
-    from {{ this }}
+    from {{ before_write() }}
     {%- endif %}
 ),
 

@@ -40,7 +40,7 @@ counted as (
         interaction_type,
         interactions,
         active_customers
-    from {{ this }}
+    from {{ before_write() }}
     where
         interactions > 0
         and not {{ days_in('date_day', days) }}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,15 @@ def ecom(home: Path, *arguments: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def copy_of_project(folder: Path) -> Path:
+    """A copy of what dbt reads, to be edited."""
+    project = folder / "a project"
+    for kept in ("models", "macros", "snapshots", "analyses", "profiles", "tests/dbt"):
+        shutil.copytree(PROJECT / kept, project / kept)
+    shutil.copy(PROJECT / "dbt_project.yml", project)
+    return project
 
 
 @pytest.fixture(scope="session")
