@@ -12,6 +12,7 @@ from stack.home import Home
 
 Role = Literal["owner", "ingest"]
 SHOP = "shop"
+DEFAULT_THRIFT_PORT = "10000"
 
 
 def source_dsn(settings: Settings, role: Role) -> str:
@@ -38,7 +39,13 @@ def source_dsn(settings: Settings, role: Role) -> str:
 
 
 def thrift_address(settings: Settings) -> tuple[str, int]:
-    """Host and port of the HiveServer2 endpoint readers and dbt use."""
+    """Host and port of the HiveServer2 endpoint readers and dbt use.
+
+    `ECOM_THRIFT_HOST` and `ECOM_THRIFT_PORT` name another than the embedded one.
+    """
+    host = os.environ.get("ECOM_THRIFT_HOST")
+    if host:
+        return host, int(os.environ.get("ECOM_THRIFT_PORT", DEFAULT_THRIFT_PORT))
     port = Home(settings.home).ports().get("thrift")
     if port is None:
         raise ServiceError(

@@ -9,8 +9,11 @@ import resource
 import shutil
 import signal
 import socket
+import socketserver
+import ssl
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -329,6 +332,62 @@ def test_a_wrong_password_of_the_source_is_said(home: Settings) -> None:
     assert "password authentication failed" in said
     assert "nope" not in said
     assert "password authentication failed" in ecom(wrong, "doctor", code=1)
+
+
+@contextmanager
+def tls_in_front(port: int, folder: Path) -> Iterator[int]:
+    """A port that speaks TLS and hands everything on to a plain one."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
+         "-subj", "/CN=cluster", "-keyout", "key.pem", "-out", "cert.pem"],
+        cwd=folder, capture_output=True, check=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with (
+                context.wrap_socket(self.request, server_side=True) as near,
+                socket.create_connection(("127.0.0.1", port)) as far,
+            ):
+                thread = threading.Thread(target=hand_on, args=(far, near))
+                thread.start()
+                hand_on(near, far)
+                thread.join()
+
+    def hand_on(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_RDWR)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_the_cluster_target_logs_in_by_tls_with_a_password(
+    home: Settings, tmp_path: Path
+) -> None:
+    """The embedded server takes any password in the same SASL exchange as LDAP's."""
+    there = {
+        "ECOM_TARGET": "cluster", "ECOM_THRIFT_HOST": "127.0.0.1",
+        "ECOM_THRIFT_AUTH": "LDAP", "DBT_ENV_SECRET_THRIFT_PASSWORD": "never shown",
+    }  # fmt: skip
+    with tls_in_front(Home(home.home).ports()["thrift"], tmp_path) as port:
+        done = subprocess.run(
+            [str(BIN / "dbt"), "debug", "--connection"],
+            env={**environment(home), **there, "ECOM_THRIFT_PORT": str(port)},
+            cwd=PROJECT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Connection test: [\x1b[32mOK connection ok" in done.stdout
+    assert "never shown" not in done.stdout + done.stderr
 
 
 def start(settings: Settings, until: str) -> subprocess.Popen[str]:
