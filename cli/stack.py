@@ -55,6 +55,9 @@ def down(
     settings = Settings.from_environment()
     if purge:
         demand_purgeable(settings.home)
+    if purge and not settings.home.exists():
+        say(f"There is nothing at {settings.home}")
+        return
     if purge and not yes:
         typer.confirm(f"Remove everything in {settings.home}?", abort=True, err=True)
     stack = Stack(settings)

@@ -73,7 +73,8 @@ def _services(settings: Settings) -> Iterator[Finding]:
     for name, found in Stack(settings).status().items():
         well = found.state == "running"
         yield Finding(
-            f"service {name}", well, f"{found.state} on {found.host}:{found.port or '-'}",
+            f"service {name}", well,
+            f"{found.state} on {found.host}:{found.port}" if found.port else "never started",
             "" if well else "run `ecom up`",
         )  # fmt: skip
 
