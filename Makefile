@@ -26,7 +26,8 @@ run: .venv/.run ## Everything: stack, sample shop, ingest, warehouse, charts, si
 	@$(BIN)/ecom run
 
 test: .venv/.dev ## Every test, on a stack of its own
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests --numprocesses 2 --dist loadscope \
+	    --no-loadscope-reorder --durations 25
 
 check: .venv/.dev ## The static tier: no service needed, under a minute
 	@$(BIN)/python -m tests.check

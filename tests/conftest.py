@@ -7,18 +7,53 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from common.settings import PROJECT, Settings
 
 BIN = Path(sys.executable).parent
 # An engine that lives for minutes is done before the second compiler pays.
 SHORT_LIVED = {"ECOM_ENGINE_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+GROUPS = {
+    "tests/warehouse": "warehouse",
+    "tests/end_to_end": "shop",
+    "tests/viz/test_viz_stack.py": "shop",
+    "tests/viz": "charts",
+    "tests/ingest": "ingest",
+    "tests/stack": "stack",
+    "tests/source": "source",
+}
+"""The tests that share a stack or a server, the longest first: one worker each."""
 SHOP = (
     "--customers", "800", "--products", "80", "--interactions", "20000",
     "--orders", "2000", "--days", "2024-06-15:2024-08-20",
 )  # fmt: skip
+
+
+def group(nodeid: str) -> str:
+    """The tests that share what this one needs; its file where nothing is shared."""
+    return next((g for start, g in GROUPS.items() if nodeid.startswith(start)), nodeid)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest group begins."""
+    ranks = {name: rank for rank, name in enumerate(GROUPS.values())}
+    items.sort(key=lambda item: ranks.get(group(item.nodeid), len(ranks)))
+
+
+class OneWorkerAGroup(LoadScopeScheduling):  # type: ignore[misc]
+    """Sends a group to one worker; the plugin's own marks do nothing on pytest 9.2."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneWorkerAGroup:
+    """Share the suite among workers, where it has several."""
+    return OneWorkerAGroup(config, log)
 
 
 def ecom(settings: Settings, *arguments: str, code: int = 0) -> str:
