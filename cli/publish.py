@@ -86,7 +86,7 @@ def rollback(
     Said again, it takes the one before back too; the next `ecom run` publishes the
     present source again.
 
-    Example: ecom rollback --list, then ecom rollback
+    Example: ecom rollback --list
     """
     from publish import run as running
 

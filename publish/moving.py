@@ -180,19 +180,20 @@ def discard(lake: Lake, keep: str = "") -> None:
         lake: sessions on the warehouse.
         keep: a branch that stays, with its tables and columns.
     """
-    statements = []
-    heads = lake.heads(lake.tables())
-    for table, refs in heads.items():
+    stale: dict[str, list[str]] = {}
+    for table, refs in lake.heads(lake.tables()).items():
         if MAIN not in refs and keep not in refs:
             # No publish ever had it, and readers see it empty.
-            statements.append(restore(table, None))
+            lake.rows(restore(table, None))
             continue
-        statements += [
-            drop_branch(table, name)
+        stale[table] = [
+            name
             for name in refs
             if (name.startswith(BRANCH_PREFIX) or name == BY_HAND) and name != keep
         ]
-    lake.each(statements)
+    # One at a time of each table: two commits to it would be in each other's way.
+    while any(stale.values()):
+        lake.each(drop_branch(t, names.pop()) for t, names in stale.items() if names)
     if not keep:
         hide_new_columns(lake)
 

@@ -20,6 +20,7 @@ SHORT_LIVED = {"ECOM_ENGINE_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 GROUPS = {
     "tests/warehouse": "warehouse",
     "tests/end_to_end": "shop",
+    "tests/publish": "shop",
     "tests/viz/test_viz_stack.py": "shop",
     "tests/viz": "charts",
     "tests/ingest": "ingest",
