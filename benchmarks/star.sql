@@ -3,19 +3,19 @@
 -- come as views of the same names; faults are left out, which favours DuckDB.
 create table dim_customer as
 with ordered as (
-    select *, coalesce(_cdc_deleted_at, updated_at) as at,
+    select *, coalesce(_cdc_deleted_at, updated_at) as moment,
         _cdc_deleted_at is not null as is_deleted
     from customers__history
 ), compared as (
     select *, lag((region, loyalty_tier, is_deleted)) over w as before from ordered
-    window w as (partition by customer_id order by at, _cdc_loaded_at)
+    window w as (partition by customer_id order by moment, _cdc_loaded_at)
 ), openings as (
-    select *, if(before is null, timestamp '1900-01-01', at) as valid_from
+    select *, if(before is null, timestamp '1900-01-01', moment) as valid_from
     from compared
     where before is null or before is distinct from (region, loyalty_tier, is_deleted)
 ), newest as (
-    select customer_id, arg_max(birth_date, at) as birth_date,
-        arg_max(signup_at, at) as signup_at
+    select customer_id, arg_max(birth_date, moment) as birth_date,
+        arg_max(signup_at, moment) as signup_at
     from ordered group by customer_id
 )
 select md5(concat_ws('|', customer_id, valid_from, region, loyalty_tier, is_deleted)) as customer_key,

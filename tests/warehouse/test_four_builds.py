@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,9 @@ def test_four_builds(
     assert_no_personal_data(staging, rebuilt)
     assert_an_edited_macro_rebuilds(dbt, engine, tmp_path)
     dbt.run("test", "--exclude-resource-type", "unit_test")
+    assert_columns_are_described(engine)
+    assert_questions_are_answered(dbt, engine)
+    assert_freshness_is_that_of_the_last_ingest(dbt, engine)
     assert_history_guarded(dbt, engine)
 
 
@@ -148,6 +153,46 @@ def assert_an_edited_macro_rebuilds(dbt: Dbt, engine: Engine, tmp_path: Path) ->
     assert edited != before
     dbt.build("--select", "interaction_by_age")
     assert canonical(engine.run(bands)) == before
+
+
+def assert_columns_are_described(engine: Engine) -> None:
+    """A reader of any client sees what a column means."""
+    for schema in ("core", "marts"):
+        for _, table, _ in engine.run(f"show tables in {schema}"):
+            rows = engine.run(f"describe {schema}.{table}")
+            # After the columns an empty row, then the partitions.
+            columns = list(takewhile(lambda row: row[0], rows))
+            assert len(columns) >= 4
+            assert not [row[0] for row in columns if not row[2]], table
+
+
+def assert_questions_are_answered(dbt: Dbt, engine: Engine) -> None:
+    """The example queries run on the star as it is."""
+    dbt.run("compile", "--select", "path:analyses/questions")
+    folder = dbt.target_path / "compiled" / "ecom" / "analyses" / "questions"
+    queries = sorted(folder.glob("*.sql"))
+    assert len(queries) >= 3
+    for query in queries:
+        assert engine.run(query.read_text(encoding="utf-8")), query.name
+
+
+def assert_freshness_is_that_of_the_last_ingest(dbt: Dbt, engine: Engine) -> None:
+    """A source is as fresh as its last successful ingest, not as its newest row."""
+    engine.run("create schema if not exists ops")
+    engine.run("drop table if exists ops.ingest_runs")
+    engine.run(
+        "create table ops.ingest_runs using iceberg as select table_name, status, "
+        "current_timestamp() - make_interval(0, 0, 0, 0, hours) as finished_at from values "
+        "('customers', 'success', 1), ('products', 'success', 1), ('orders', 'success', 40), "
+        "('orders', 'failed', 1), ('order_items', 'success', 1), ('interactions', 'success', 1) "
+        "as runs(table_name, status, hours)"
+    )
+    dbt.run("source", "freshness")
+    engine.run("drop table ops.ingest_runs")
+    found = json.loads((dbt.target_path / "sources.json").read_text(encoding="utf-8"))
+    status = {r["unique_id"].split(".")[-1]: r["status"] for r in found["results"]}
+    assert status.pop("orders") == "warn"
+    assert list(status.values()) == ["pass"] * 4
 
 
 def assert_history_guarded(dbt: Dbt, engine: Engine) -> None:
