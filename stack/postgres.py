@@ -202,7 +202,7 @@ class Postgres(ServiceBase):
             "listen_addresses": "'127.0.0.1'",
             "port": str(self.port),
             "unix_socket_directories": "''",
-            "max_connections": "60",
+            "max_connections": "260",
             "max_prepared_transactions": "20",
             "shared_buffers": "256MB",
             "max_wal_size": "4GB",
