@@ -26,6 +26,12 @@ def run(
             "--full-refresh", help="Rebuild core and marts from staging and snapshots."
         ),
     ] = False,
+    hold: Annotated[
+        bool,
+        typer.Option(
+            "--hold", help="End after the tests: the branch waits for `ecom publish`."
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Ingest, build on an audit branch, test, publish, reconcile, docs, charts, site.
@@ -36,7 +42,7 @@ def run(
     from publish.building import target_folder
 
     settings = Settings.from_environment()
-    report = running.run(settings, full_refresh, lambda _: _show(settings))
+    report = running.run(settings, full_refresh, _Showing(settings), not hold)
     if as_json:
         print_json(asdict(report))
         return
@@ -44,6 +50,9 @@ def run(
         f"{name} {seconds:.0f} s" for name, seconds in report.phases.items()
     )
     say(f"Done in {sum(report.phases.values()):.0f} s: {spent}")
+    if hold:
+        say(f"  Next: `ecom publish` shows branch {report.branch} to readers")
+        return
     target = target_folder()
     say(f"  charts  {target / 'charts'}\n  site    {target / 'site' / 'index.html'}")
     say(f"  docs    {target / 'static_index.html'}")
@@ -51,7 +60,7 @@ def run(
 
 
 def publish(as_json: JsonFlag = False) -> None:
-    """Make the tested branch of an interrupted run what readers see.
+    """Make the tested branch of `ecom run --hold`, or of a run cut off, what readers see.
 
     Example: ecom publish
     """
@@ -62,23 +71,57 @@ def publish(as_json: JsonFlag = False) -> None:
         print_json(asdict(report))
 
 
-def rollback() -> None:
+def rollback(
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="A publish of the list.", metavar="PUBLISH"),
+    ] = None,
+    listed: Annotated[
+        bool,
+        typer.Option("--list", help="List the publishes kept; change nothing."),
+    ] = False,
+) -> None:
     """Take the last publish back: core and marts are again what they were before.
 
-    Example: ecom rollback
+    Said again, it takes the one before back too; the next `ecom run` publishes the
+    present source again.
+
+    Example: ecom rollback --list
     """
     from publish import run as running
 
-    taken = running.rollback(Settings.from_environment())
-    say(f"Took back publish {taken.id}: {len(taken.moves)} tables")
+    settings = Settings.from_environment()
+    if listed:
+        for number, one in enumerate(running.publishes(settings)):
+            seen = "  what readers see" if not number else ""
+            changed = f"{len(one.changes)} tables changed"
+            typer.echo(f"{one.id:<24} {one.started_at} UTC  {changed}{seen}")
+        return
+    shows, moved = running.rollback(settings, to)
+    say(
+        f"Readers see publish {shows} again: {moved.tables} tables changed, mixed for "
+        f"{moved.mixed_window_seconds:.2f} s"
+    )
+    say("  Next: `ecom site` shows it in charts; `ecom run` publishes the present anew")
 
 
-def _show(settings: Settings) -> None:
-    from publish.building import target_folder
-    from viz import charts, site
+class _Showing:
+    """The charts and the site in dbt's target folder."""
 
-    charts.draw_all(settings, target_folder() / "charts")
-    site.build(settings, target_folder() / "site")
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def draw(self) -> None:
+        from publish.building import target_folder
+        from viz import charts
+
+        charts.draw_all(self._settings, target_folder() / "charts")
+
+    def write_site(self) -> None:
+        from publish.building import target_folder
+        from viz import site
+
+        site.build(self._settings, target_folder() / "site")
 
 
 def _say_where(settings: Settings) -> None:

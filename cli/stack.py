@@ -69,19 +69,23 @@ def down(
 
 
 def status(as_json: JsonFlag = False) -> None:
-    """Show the five services: state, address and pid.
+    """Show the five services, and what the newest run has left.
 
     Example: ecom status --json
     """
+    from publish.in_home import describe
     from stack.manager import Stack
 
-    found = Stack(Settings.from_environment()).status()
+    settings = Settings.from_environment()
+    found = Stack(settings).status()
     if as_json:
         print_json({name: asdict(one) for name, one in found.items()})
         return
     for name, one in found.items():
         where = f"{one.host}:{one.port}" if one.port else "-"
         typer.echo(f"{name:<10} {one.state:<10} {where:<17} {one.pid or '-'}")
+    for line in describe(settings):
+        typer.echo(line)
 
 
 def doctor(as_json: JsonFlag = False) -> None:

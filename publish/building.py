@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,14 @@ from typing import Any
 from common.errors import DataError
 from common.progress import say
 from common.settings import PROJECT, Settings
+from publish.in_home import dbt_record
 from stack.endpoints import dbt_environment
 from stack.process import base_environment
 
 PASSED = ("success", "pass", "warn", "skipped", "no-op", "partial success")
+CANCEL_PATIENCE = 15.0
+AUDIT_TARGETS = {"local": "audit", "ci": "audit"}
+"""The target whose sessions write to a branch; others do so themselves."""
 
 
 @dataclass
@@ -43,19 +48,36 @@ def dbt(
         command,
         cwd=PROJECT,
         env={**_inherited(), **dbt_environment(settings), **environment},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # A terminal's Ctrl-C reaches us alone: dbt is told once, and waited for.
+        start_new_session=True,
     )
     assert process.stdout is not None
+    record = dbt_record(settings)
     try:
+        record.write(process.pid)
         for line in process.stdout:
             say(f"  {line.rstrip()}")
         return process.wait() == 0
     except BaseException:
-        process.terminate()
-        process.wait()
+        _cancel(process)
         raise
+    finally:
+        record.forget()
+
+
+def _cancel(process: subprocess.Popen[str]) -> None:
+    """Have dbt cancel its statements in the engine; end it where it does not."""
+    say("Waiting for dbt to cancel its statements")
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=CANCEL_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
 
 
 def _inherited() -> dict[str, str]:
@@ -74,12 +96,14 @@ def build(settings: Settings, branch: str, full_refresh: bool) -> BuildOutcome:
     results.unlink(missing_ok=True)
     # Unit tests test the models, not the data: they belong to CI, and those of an
     # incremental branch need the model's table to exist already.
-    arguments = ["build", "--target", "audit", "--exclude-resource-type", "unit_test"]
+    target = AUDIT_TARGETS.get(settings.target, settings.target)
+    arguments = ["build", "--target", target, "--exclude-resource-type", "unit_test"]
     arguments += ["--full-refresh"] if full_refresh else []
     succeeded = dbt(settings, arguments, {"ECOM_AUDIT_BRANCH": branch})
     if not results.exists():
         raise DataError(
-            "dbt stopped before it built anything", "read its message above"
+            "dbt stopped before it built anything; nothing was published",
+            "read its message above, mend what it names and run again",
         )
     # `dbt docs generate` writes its own run_results.json over the build's.
     shutil.copyfile(results, results.with_name("build_results.json"))

@@ -69,7 +69,8 @@ def add_spark_costs(settings: Settings, lake: Lake, since: datetime) -> None:
     if not ran:
         return
     try:
-        lake.rows(_merge(document["metadata"]["invocation_id"], ran, costs))
+        table = f"{lake.schema('ops')}.model_runs"
+        lake.rows(_merge(table, document["metadata"]["invocation_id"], ran, costs))
     except EcomError as error:
         say(f"  Spark's metrics are not kept: {error.args[0]}")
 
@@ -101,14 +102,16 @@ def _get(url: str) -> Any:
         return json.load(answer)
 
 
-def _merge(invocation: str, ran: Iterable[str], costs: Mapping[str, SparkCost]) -> str:
+def _merge(
+    table: str, invocation: str, ran: Iterable[str], costs: Mapping[str, SparkCost]
+) -> str:
     rows = ", ".join(
         f"({spark_literal(node)}, cast({costs[node].task_seconds} AS double), "
         f"cast({costs[node].spill_bytes} AS bigint))"
         for node in sorted(ran)
     )
     return (
-        f"MERGE INTO ops.model_runs AS kept USING (SELECT * FROM VALUES {rows} AS "
+        f"MERGE INTO {table} AS kept USING (SELECT * FROM VALUES {rows} AS "
         "found(node_id, task_seconds, spill_bytes)) AS found ON kept.invocation_id = "
         f"{spark_literal(invocation)} AND kept.node_id = found.node_id WHEN MATCHED THEN "
         "UPDATE SET task_seconds = found.task_seconds, spill_bytes = found.spill_bytes"

@@ -1,40 +1,75 @@
-"""What was published, in the lake itself: intent before, completion after.
+"""What readers were given, in the lake itself: intent before, outcome after.
 
-`ops.publishes` has a row per table of each publish, written before the first table
-moves. `ops.publish_events` has what became of it: `published` when all tables had
-moved, `rolled_back` later. A publish without an event died on its way: the next
-command completes it, since every table it names was tested.
+An entry of the journal moves readers from one state of the warehouse to another: a
+publish to what its branch has, a rollback to what an earlier publish gave them. Its
+rows in `ops.publishes` name every table with its snapshot before and after, also where
+they are the same, so that an entry is a whole state; they are written before the first
+table moves. `ops.publish_events` has what became of it: `published` or `rolled_back`
+when all tables had moved, `undone` where it could not be completed and readers have
+what they had before. An entry without an event died on its way: the next command
+completes it, or undoes it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from common.errors import DataError
-from common.progress import say
-from publish.lake import Lake, fast_forward, set_current
+from ingest.statements import spark_literal
+from publish.lake import Lake
 
-PUBLISHES = "ops.publishes"
-EVENTS = "ops.publish_events"
-ROLLED_BACK_SCHEMAS = ("core.", "marts.")
+KEPT = 10
+"""Publishes that `ecom rollback` can return to, and whose snapshots `maintain` keeps."""
+
+PUBLISHED, ROLLED_BACK, UNDONE = "published", "rolled_back", "undone"
+
+_PUBLISHES = {
+    "publish_id": "string", "started_at": "timestamp", "branch": "string",
+    "table_name": "string", "before_snapshot": "bigint", "after_snapshot": "bigint",
+    "shows": "string", "shown_before": "string",
+}  # fmt: skip
+_EVENTS = {"publish_id": "string", "happened_at": "timestamp", "event": "string"}
 
 
 @dataclass(frozen=True)
 class Move:
-    """One table of a publish; snapshots are Iceberg ids."""
+    """One table of an entry; snapshots are Iceberg ids, None where there is no table."""
 
     table: str
     before: int | None
-    after: int
+    after: int | None
 
 
 @dataclass(frozen=True)
-class Publish:
-    """A publish as the journal has it."""
+class Entry:
+    """A publish or a rollback as the journal has it.
+
+    Attributes:
+        id: its name; that of a publish is its run's.
+        branch: what a publish moves the tables to; empty for a rollback.
+        shows: the publish whose state readers have after it: itself, for a publish.
+        shown_before: the publish whose state they had; empty before the first.
+        moves: every table of the warehouse.
+        event: what became of it; empty while it is under way.
+        started_at: UTC, to the second.
+        seconds: from its start until now, or until its event.
+    """
 
     id: str
     branch: str
+    shows: str
+    shown_before: str
     moves: tuple[Move, ...]
+    event: str = ""
+    started_at: str = ""
+    seconds: float = 0.0
+
+    @property
+    def changes(self) -> list[Move]:
+        """The tables that it changes."""
+        return [move for move in self.moves if move.before != move.after]
 
 
 class Journal:
@@ -42,96 +77,133 @@ class Journal:
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
+        self.publishes = f"{lake.schema('ops')}.publishes"
+        self._events = f"{lake.schema('ops')}.publish_events"
 
     def prepare(self) -> None:
-        """Make the journal's tables where they are missing."""
-        self._lake.rows("CREATE NAMESPACE IF NOT EXISTS ops")
-        self._lake.rows(
-            f"CREATE TABLE IF NOT EXISTS {PUBLISHES} (publish_id string, "
-            "started_at timestamp, branch string, table_name string, "
-            "before_snapshot bigint, after_snapshot bigint) USING iceberg"
-        )
-        self._lake.rows(
-            f"CREATE TABLE IF NOT EXISTS {EVENTS} (publish_id string, "
-            "happened_at timestamp, event string) USING iceberg"
-        )
+        """Make the journal's tables, and columns of theirs, where they are missing."""
+        ops = self._lake.schema("ops")
+        if (ops,) not in self._lake.rows("SHOW NAMESPACES"):
+            self._lake.rows(f"CREATE NAMESPACE IF NOT EXISTS {ops}")
+        present = self._lake.tables(("ops",))
+        for table, columns in ((self.publishes, _PUBLISHES), (self._events, _EVENTS)):
+            if table not in present:
+                self._lake.rows(create(table, columns))
+        described = self._lake.rows(f"DESCRIBE QUERY SELECT * FROM {self.publishes}")
+        for name in _PUBLISHES.keys() - {row[0] for row in described}:
+            self._lake.rows(
+                f"ALTER TABLE {self.publishes} ADD COLUMNS ({name} {_PUBLISHES[name]})"
+            )
 
-    def intend(self, publish: Publish) -> None:
+    def intend(self, entry: Entry) -> None:
         """Write down what is about to move, in one commit."""
-        rows = ", ".join(
-            f"('{publish.id}', current_timestamp(), '{publish.branch}', '{m.table}', "
-            f"{m.before if m.before is not None else 'cast(null AS bigint)'}, {m.after})"
-            for m in publish.moves
-        )
-        self._lake.rows(f"INSERT INTO {PUBLISHES} VALUES {rows}")
-
-    def record(self, publish_id: str, event: str) -> None:
-        """Write down what became of a publish."""
+        texts = [spark_literal(t) for t in (entry.id, entry.branch)]
+        shows = [spark_literal(t) for t in (entry.shows, entry.shown_before)]
+        rows = [
+            f"({texts[0]}, current_timestamp(), {texts[1]}, {spark_literal(m.table)}, "
+            f"{_number(m.before)}, {_number(m.after)}, {', '.join(shows)})"
+            for m in entry.moves
+        ]
         self._lake.rows(
-            f"INSERT INTO {EVENTS} VALUES ('{publish_id}', current_timestamp(), '{event}')"
+            f"INSERT INTO {self.publishes} ({', '.join(_PUBLISHES)}) "
+            f"VALUES {', '.join(rows)}"
         )
 
-    def latest(self) -> Publish | None:
-        """The newest publish that has not been rolled back."""
-        return self._newest(
-            f"publish_id NOT IN (SELECT publish_id FROM {EVENTS} "
-            "WHERE event = 'rolled_back')"
+    def record(self, entry: Entry, event: str) -> None:
+        """Write down what became of an entry."""
+        self._lake.rows(
+            f"INSERT INTO {self._events} VALUES ({spark_literal(entry.id)}, "
+            f"current_timestamp(), {spark_literal(event)})"
         )
 
-    def unfinished(self) -> Publish | None:
-        """A publish that died between its intent and its completion."""
-        return self._newest(f"publish_id NOT IN (SELECT publish_id FROM {EVENTS})")
-
-    def _newest(self, condition: str) -> Publish | None:
+    def history(self) -> History:
+        """The newest entries; enough to return to any of the publishes kept."""
         rows = self._lake.rows(
-            f"SELECT publish_id, branch, table_name, before_snapshot, after_snapshot "
-            f"FROM {PUBLISHES} WHERE publish_id = (SELECT max_by(publish_id, started_at) "
-            f"FROM {PUBLISHES} WHERE {condition}) ORDER BY table_name"
+            f"WITH newest AS (SELECT publish_id, max(started_at) AS at FROM "
+            f"{self.publishes} GROUP BY publish_id ORDER BY at DESC LIMIT {4 * KEPT}), "
+            f"ends AS (SELECT publish_id, max_by(event, happened_at) AS event, "
+            f"max(happened_at) AS at FROM {self._events} GROUP BY publish_id) "
+            f"SELECT p.publish_id, p.branch, coalesce(p.shows, ''), "
+            f"coalesce(p.shown_before, ''), coalesce(e.event, ''), "
+            f"date_format(n.at, 'yyyy-MM-dd HH:mm:ss'), "
+            f"cast(coalesce(e.at, current_timestamp()) AS double) - cast(n.at AS double), "
+            f"p.table_name, p.before_snapshot, p.after_snapshot FROM newest n "
+            f"JOIN {self.publishes} p ON p.publish_id = n.publish_id "
+            f"LEFT JOIN ends e ON e.publish_id = n.publish_id "
+            f"ORDER BY n.at DESC, p.publish_id, p.table_name"
         )
-        if not rows:
-            return None
-        moves = tuple(Move(row[2], row[3], row[4]) for row in rows)
-        return Publish(rows[0][0], rows[0][1], moves)
+        entries = []
+        for head, group in groupby(rows, lambda row: row[:7]):
+            name, branch, shows, before, event, at, seconds = head
+            moves = tuple(Move(*row[7:]) for row in group)
+            entries.append(
+                Entry(name, branch, shows, before, moves, event, at, round(seconds, 2))
+            )
+        return History(entries)
 
 
-def carry_out(lake: Lake, publish: Publish) -> None:
-    """Move every table that has not moved yet; safe to repeat."""
-    heads = lake.heads([move.table for move in publish.moves])
-    waiting = [
-        fast_forward(move.table, publish.branch)
-        for move in publish.moves
-        if heads[move.table].get("main") != move.after
-    ]
-    lake.each(waiting)
+class History:
+    """Entries of the journal, newest first."""
 
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = list(entries)
 
-def recover(lake: Lake, journal: Journal) -> None:
-    """Complete a publish that died on its way."""
-    unfinished = journal.unfinished()
-    if unfinished is None:
-        return
-    say(f"Completing publish {unfinished.id}, which was interrupted")
-    carry_out(lake, unfinished)
-    journal.record(unfinished.id, "published")
+    @property
+    def unfinished(self) -> Entry | None:
+        """The newest entry, where it died on its way."""
+        newest = self.entries[0] if self.entries else None
+        return newest if newest is not None and not newest.event else None
 
+    @property
+    def shown(self) -> str:
+        """The publish whose state readers have; empty before the first."""
+        stand = (e for e in self.entries if e.event in (PUBLISHED, ROLLED_BACK))
+        return next((entry.shows for entry in stand), "")
 
-def roll_back(lake: Lake, journal: Journal) -> Publish:
-    """Make core and marts what they were before the last publish.
+    @property
+    def kept(self) -> list[Entry]:
+        """The publish that readers see and those before it, at most `KEPT`."""
+        known = {entry.id: entry for entry in self.entries if entry.id == entry.shows}
+        chain: list[Entry] = []
+        name = self.shown
+        while name in known and len(chain) < KEPT:
+            chain.append(known[name])
+            name = known[name].shown_before
+        return chain
 
-    Raises:
-        DataError: there is no publish to take back.
-    """
-    publish = journal.latest()
-    if publish is None:
+    def back_to(self, name: str | None) -> tuple[str, dict[str, int | None]]:
+        """What a rollback returns to: a publish, and table -> snapshot.
+
+        Args:
+            name: one of the publishes kept; none means the one before the present.
+
+        Raises:
+            DataError: there is no such publish, or readers see it.
+        """
+        chain = self.kept
+        if not name and chain and chain[0].shown_before:
+            return chain[0].shown_before, {m.table: m.before for m in chain[0].moves}
+        for number, found in enumerate(chain):
+            if number and found.id == name:
+                newer = [move for entry in chain[:number] for move in entry.moves]
+                made = {m.table: None for m in newer if m.before is None}
+                return found.id, {**made, **{m.table: m.after for m in found.moves}}
+        missing = f"no earlier publish {name}" if name else "no publish before this one"
         raise DataError(
-            "Rolling back: nothing has been published that could be taken back",
-            "run `ecom run` to publish the present source",
+            f"Rolling back: {missing} is kept; nothing was changed",
+            "`ecom rollback --list` shows what is kept; `ecom run` publishes anew",
         )
-    statements = [
-        set_current(move.table, move.before)
-        for move in publish.moves
-        if move.before is not None and move.table.startswith(ROLLED_BACK_SCHEMAS)
-    ]
-    lake.each(statements)
-    journal.record(publish.id, "rolled_back")
-    return publish
+
+
+def create(table: str, columns: dict[str, str]) -> str:
+    """The statement that makes a table of the platform's own records."""
+    listed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    return (
+        f"CREATE TABLE IF NOT EXISTS {table} ({listed}) USING iceberg TBLPROPERTIES ("
+        "'write.metadata.delete-after-commit.enabled' = 'true', "
+        "'write.metadata.previous-versions-max' = '20')"
+    )
+
+
+def _number(snapshot: int | None) -> str:
+    return "cast(null AS bigint)" if snapshot is None else str(snapshot)

@@ -2,188 +2,298 @@
 
 from __future__ import annotations
 
-import json
+import signal
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any
+from types import FrameType
+from typing import Any, Protocol
 
-from common.errors import DataError
-from common.progress import say
-from common.settings import PROJECT, Settings
-from publish import building, costs, journal
-from publish.in_home import one_at_a_time, tested_file
-from publish.journal import Journal, Move, Publish
-from publish.lake import MAIN, SCHEMAS, Lake, drop_branch, open_lake
+from common.errors import DataError, EcomError
+from common.progress import say, task
+from common.settings import Settings
+from publish import building, costs, in_home, moving, runs
+from publish.failures import build_error
+from publish.in_home import Run, RunReport, last_run, one_at_a_time
+from publish.journal import Entry, Journal
+from publish.lake import SCHEMAS, Lake, open_lake
 from stack.endpoints import connect_url, source_dsn
 from stack.hdfs_access import demand_writable
 
-BRANCH_PREFIX = "audit_"
-SAMPLE_ROWS = 5
+PHASES = {
+    "ingest": "Ingesting", "build": "Building and testing", "publish": "Publishing",
+    "reconcile": "Comparing source and staging", "docs": "Writing dbt's docs",
+    "charts": "Drawing", "site": "Writing",
+}  # fmt: skip
 
 
-@dataclass
-class RunReport:
-    """What a run did: seconds per phase, and the counts worth a row in `ops.runs`."""
+class Showing(Protocol):
+    """What shows the published tables to people; publishing knows nothing of it."""
 
-    run_id: str
-    started_at: datetime
-    result: str = "running"
-    phases: dict[str, float] = field(default_factory=dict)
-    rows_ingested: int = 0
-    rows_rejected: int = 0
-    tables_published: int = 0
-    mixed_window_seconds: float = 0.0
+    def draw(self) -> None:
+        """Draw the charts."""
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Time one phase and say that it begins."""
-        say(f"== {name}")
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.phases[name] = round(time.monotonic() - began, 1)
+    def write_site(self) -> None:
+        """Write the site, from the charts and what `ops` has recorded."""
 
 
 def run(
-    settings: Settings, full_refresh: bool, show: Callable[[RunReport], None]
+    settings: Settings, full_refresh: bool, showing: Showing, publishes: bool = True
 ) -> RunReport:
     """One safe run.
 
     Args:
         settings: where the stack is.
         full_refresh: rebuild core and marts from staging and snapshots.
-        show: draws charts and site, once the tables are published.
+        showing: draws charts and site, once the tables are published.
+        publishes: whether the tested branch is published; else it waits.
 
     Raises:
         DataError: a model or test failed, or source and staging differ; readers
-            see what they saw before (a failed reconcile comes after publishing).
+            see what they saw before (source and staging are compared, docs, charts
+            and site made after publishing).
         BusyError: another run of this home is under way.
+        ServiceError: a service does not answer.
     """
-    now = datetime.now(timezone.utc)
-    report = RunReport(f"{now:%Y%m%dt%H%M%S}_{uuid.uuid4().hex[:6]}", now)
-    with one_at_a_time(settings), open_lake(settings) as lake:
+    with one_at_a_time(settings), _ends_politely(), open_lake(settings) as lake:
         _check_folders(settings)
-        Journal(lake).prepare()
-        try:
-            _phases(settings, lake, report, full_refresh, show)
-            report.result = "success"
-        except BaseException as error:
-            report.result = "failed" if isinstance(error, Exception) else "interrupted"
-            raise
-        finally:
-            _record(lake, report)
-    return report
-
-
-def _phases(
-    settings: Settings,
-    lake: Lake,
-    report: RunReport,
-    full_refresh: bool,
-    show: Callable[[RunReport], None],
-) -> None:
-    journal.recover(lake, Journal(lake))
-    _discard_branches(settings, lake)
-    with report.phase("ingest"):
-        _ingest(settings, report)
-    branch = BRANCH_PREFIX + report.run_id
-    with report.phase("build"):
-        outcome = building.build(settings, branch, full_refresh)
-        costs.add_spark_costs(settings, lake, report.started_at)
-        if not outcome.succeeded:
-            raise _build_error(lake, branch, outcome)
-    tested_file(settings).write_text(json.dumps({"branch": branch}), encoding="utf-8")
-    with report.phase("publish"):
-        publish_branch(settings, lake, branch, report)
-    with report.phase("reconcile"):
-        _reconcile(settings)
-    with report.phase("docs"):
-        # The catalogue of what readers see, so not on the branch.
-        building.dbt(
-            settings, ["docs", "generate", "--static", "--target", "local"], {}
-        )
-    with report.phase("charts and site"):
-        show(report)
-
-
-def publish_branch(
-    settings: Settings, lake: Lake, branch: str, report: RunReport
-) -> None:
-    """Make the tested branch what readers see, all tables in one short sequence."""
-    heads = lake.heads(lake.tables())
-    moves = tuple(
-        Move(table, found.get(MAIN), found[branch])
-        for table, found in heads.items()
-        if branch in found and found[branch] != found.get(MAIN)
-    )
-    ledger = Journal(lake)
-    if moves:
-        publish = Publish(report.run_id, branch, moves)
-        ledger.intend(publish)
-        began = time.monotonic()
-        journal.carry_out(lake, publish)
-        report.mixed_window_seconds = round(time.monotonic() - began, 2)
-        ledger.record(publish.id, "published")
-    report.tables_published = len(moves)
-    lake.each([drop_branch(t, branch) for t, found in heads.items() if branch in found])
-    tested_file(settings).unlink(missing_ok=True)
-    say(
-        f"Published {len(moves)} tables; readers could see a mix for "
-        f"{report.mixed_window_seconds:.2f} s"
-    )
+        settle(settings, lake)
+        moving.discard(lake)
+        this = Run(RunReport(*_new_id()))
+        with _recorded(settings, lake, this):
+            _build_on_branch(settings, lake, this, full_refresh)
+            if publishes:
+                _publish(settings, lake, this)
+                _show(settings, lake, this, showing)
+    return this.report
 
 
 def publish_tested(settings: Settings) -> RunReport:
     """Publish the branch that was built and tested but not published yet.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or something has written since it was built.
     """
-    now = datetime.now(timezone.utc)
-    report = RunReport(f"{now:%Y%m%dt%H%M%S}_{uuid.uuid4().hex[:6]}", now)
-    with one_at_a_time(settings), open_lake(settings) as lake:
-        ledger = Journal(lake)
-        ledger.prepare()
-        journal.recover(lake, ledger)
-        tested = tested_file(settings)
-        if not tested.exists():
+    with one_at_a_time(settings), _ends_politely(), open_lake(settings) as lake:
+        settle(settings, lake)
+        last = last_run(settings)
+        if last is None or not last.tested:
             raise DataError(
                 "Publishing: no tested branch waits to be published",
                 "run `ecom run`, which builds, tests and publishes",
             )
-        branch = json.loads(tested.read_text(encoding="utf-8"))["branch"]
-        publish_branch(settings, lake, branch, report)
-    return report
+        report = RunReport(*_new_id(), branch=last.report.branch)
+        this = Run(report, base=last.base, tested=True)
+        with _recorded(settings, lake, this):
+            _publish(settings, lake, this)
+    return this.report
 
 
-def rollback(settings: Settings) -> Publish:
-    """Take the last publish back in core and marts.
+def rollback(settings: Settings, to: str | None) -> tuple[str, moving.Moved]:
+    """Give readers core and marts as an earlier publish left them.
+
+    Args:
+        settings: where the stack is.
+        to: one of `publishes`; none means what readers saw before the present one.
+
+    Returns:
+        The publish that readers see now, and what moved.
 
     Raises:
-        DataError: there is no publish to take back.
+        DataError: there is no such publish.
     """
-    with one_at_a_time(settings), open_lake(settings) as lake:
+    with one_at_a_time(settings), _ends_politely(), open_lake(settings) as lake:
+        settle(settings, lake)
+        last = last_run(settings)
+        with _moving(settings, last, "a rollback"):
+            shows, moved = moving.roll_back(lake, _new_id()[0], to)
+        if last is not None and last.tested:
+            say(f"Branch {last.report.branch} was built on what is no longer shown")
+            last.tested = False
+            last.write(settings)
+        return shows, moved
+
+
+def publishes(settings: Settings) -> list[Entry]:
+    """What readers see and what a rollback can return to, newest first."""
+    with open_lake(settings) as lake:
         ledger = Journal(lake)
         ledger.prepare()
-        journal.recover(lake, ledger)
-        return journal.roll_back(lake, ledger)
+        return ledger.history().kept
 
 
-def _discard_branches(settings: Settings, lake: Lake) -> None:
-    """Forget the branches of runs that failed; only one run writes at a time."""
-    tested_file(settings).unlink(missing_ok=True)
-    stale = [
-        drop_branch(table, name)
-        for table, found in lake.heads(lake.tables()).items()
-        for name in found
-        if name.startswith(BRANCH_PREFIX)
-    ]
-    lake.each(stale)
+def settle(settings: Settings, lake: Lake) -> None:
+    """Complete or undo what an earlier command of this home has left half done.
+
+    The caller holds the home (`in_home.one_at_a_time`).
+    """
+    Journal(lake).prepare()
+    runs.prepare(lake)
+    runs.settle(settings, lake, moving.recover(lake))
+
+
+# --- the phases
+
+
+def _build_on_branch(
+    settings: Settings, lake: Lake, this: Run, full_refresh: bool
+) -> None:
+    report = this.report
+    with _phase(settings, this, "ingest"):
+        _ingest(settings, report)
+    this.base = moving.shown_snapshots(lake)
+    report.branch = moving.BRANCH_PREFIX + report.run_id
+    with _phase(settings, this, "build"):
+        try:
+            outcome = building.build(settings, report.branch, full_refresh)
+            costs.add_spark_costs(settings, lake, report.started_at)
+            if not outcome.succeeded:
+                raise build_error(lake, report.branch, outcome)
+        except DataError:
+            moving.hide_new_columns(lake)
+            raise
+    this.tested = True
+    this.write(settings)
+
+
+def _publish(settings: Settings, lake: Lake, this: Run) -> None:
+    report = this.report
+    with _phase(settings, this, "publish"), _moving(settings, this, "a publish"):
+        try:
+            moved = moving.publish_branch(lake, report.branch, report.run_id, this.base)
+        except DataError:
+            this.tested = False
+            moving.hide_new_columns(lake)
+            raise
+        report.tables_published = moved.tables
+        report.mixed_window_seconds = moved.mixed_window_seconds
+        report.branch, this.tested = "", False
+    say(
+        f"Published {moved.tables} tables; readers could see a mix for "
+        f"{moved.mixed_window_seconds:.2f} s"
+    )
+
+
+def _show(settings: Settings, lake: Lake, this: Run, showing: Showing) -> None:
+    """Compare with the source and show what is published, also where they differ."""
+    with _phase(settings, this, "reconcile"):
+        problems = _reconcile(settings)
+    with _phase(settings, this, "docs"):
+        # The catalogue of what readers see, so not on the branch.
+        target = "local" if settings.target == "audit" else settings.target
+        arguments = ["docs", "generate", "--static", "--target", target]
+        if not building.dbt(settings, arguments, {}):
+            problems.append(
+                DataError("dbt could not write its docs", "read its message above")
+            )
+    with _phase(settings, this, "charts"):
+        showing.draw()
+    # Before the site, so that its status page has this run.
+    this.report.result = in_home.FAILED if problems else in_home.SUCCESS
+    this.report.error = "; ".join(str(problem.args[0]) for problem in problems)
+    runs.record(settings, lake, this)
+    with _phase(settings, this, "site"):
+        showing.write_site()
+    if problems:
+        raise problems[0]
+
+
+@contextmanager
+def _phase(settings: Settings, this: Run, name: str) -> Iterator[None]:
+    """Time one phase, and say that it begins and goes on."""
+    say(f"== {name}")
+    began = time.monotonic()
+    this.phase = name
+    this.write(settings)
+    try:
+        with task(PHASES[name]):
+            yield
+        this.phase = ""
+    finally:
+        this.report.phases[name] = round(time.monotonic() - began, 1)
+
+
+@contextmanager
+def _moving(settings: Settings, this: Run | None, what: str) -> Iterator[None]:
+    """Let `ecom status` know that tables move, should the process or engine die."""
+    if this is None:
+        yield
+        return
+    this.moving = what
+    this.write(settings)
+    try:
+        yield
+    except DataError:
+        this.moving = ""
+        raise
+    else:
+        this.moving = ""
+    finally:
+        this.write(settings)
+
+
+@contextmanager
+def _recorded(settings: Settings, lake: Lake, this: Run) -> Iterator[None]:
+    """Give a run its row in `ops.runs`, however it ends."""
+    this.write(settings)
+    try:
+        yield
+    except Exception as error:
+        this.report.result = in_home.FAILED
+        text = error.args[0] if isinstance(error, EcomError) else error
+        this.report.error = this.report.error or " ".join(str(text).split())[:500]
+        runs.record(settings, lake, this)
+        raise
+    except BaseException:
+        this.report.result = in_home.INTERRUPTED
+        this.report.error = f"interrupted in {this.phase}"
+        _end_interrupted(settings, this)
+        raise
+    this.report.result = in_home.SUCCESS
+    runs.record(settings, lake, this)
+
+
+def _end_interrupted(settings: Settings, this: Run) -> None:
+    """As after a failure, on new sessions: the old ones may wait for an answer."""
+    this.recorded = False
+    this.write(settings)
+    try:
+        with open_lake(settings) as lake:
+            if not this.tested and this.report.branch:
+                moving.hide_new_columns(lake)
+            runs.record(settings, lake, this)
+    except EcomError as error:
+        say(f"The next command cleans up: {error.args[0]}")
+
+
+@contextmanager
+def _ends_politely() -> Iterator[None]:
+    """Take a polite kill as Ctrl-C, so that it leaves as clean a state."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _new_id() -> tuple[str, datetime]:
+    """A name no other run has, in order of time, and its moment."""
+    now = datetime.now(timezone.utc)
+    return f"{now:%Y%m%dt%H%M%S}_{uuid.uuid4().hex[:6]}", now
+
+
+# --- ingest's commands, on this home's source and staging
 
 
 def ingest_endpoints(settings: Settings) -> Any:
@@ -197,20 +307,27 @@ def ingest_endpoints(settings: Settings) -> Any:
     )
 
 
-def _check_folders(settings: Settings) -> None:
-    """Refuse before anything moves where the engine may not write."""
+def _manifest(settings: Settings) -> Any:
+    """The shop's manifest, landing in this target's schema."""
     from ingest import manifest, run
 
-    staged = run.folders(manifest.load(run.DEFAULT_MANIFEST), [])
-    built = [f"{schema}.db" for schema in SCHEMAS] if settings.target == "local" else []
+    shop = manifest.load(run.DEFAULT_MANIFEST)
+    return replace(shop, target_schema=settings.schema_prefix + shop.target_schema)
+
+
+def _check_folders(settings: Settings) -> None:
+    """Refuse before anything moves where the engine may not write."""
+    from ingest import run
+
+    staged = run.folders(_manifest(settings), [])
+    built = [f"{settings.schema_prefix}{schema}.db" for schema in SCHEMAS]
     demand_writable(settings, [*staged, *built])
 
 
 def _ingest(settings: Settings, report: RunReport) -> None:
-    from ingest import manifest, run
+    from ingest import run
 
-    endpoints = ingest_endpoints(settings)
-    for result in run.ingest(endpoints, manifest.load(run.DEFAULT_MANIFEST), []):
+    for result in run.ingest(ingest_endpoints(settings), _manifest(settings), []):
         report.rows_ingested += result.rows_inserted + result.rows_updated
         report.rows_rejected += result.rows_rejected
         say(
@@ -220,79 +337,20 @@ def _ingest(settings: Settings, report: RunReport) -> None:
         )
 
 
-def _reconcile(settings: Settings) -> None:
-    from ingest import manifest, reconcile, run
+def _reconcile(settings: Settings) -> list[DataError]:
+    """Compare source and staging; the error to end the run with, where they differ."""
+    from ingest import reconcile
 
-    endpoints = ingest_endpoints(settings)
-    found = reconcile.reconcile(endpoints, manifest.load(run.DEFAULT_MANIFEST), [])
+    found = reconcile.reconcile(ingest_endpoints(settings), _manifest(settings), [])
     for one in found:
         say(f"  {one.describe()}")
-    if any(not one.agrees for one in found):
-        raise DataError(
-            "Source and staging differ (the keys are named above); the tested tables "
-            "are published",
+    apart = ", ".join(one.table for one in found if not one.agrees)
+    if not apart:
+        return []
+    return [
+        DataError(
+            f"Source and staging differ in {apart} (the keys are named above); the "
+            "tested tables are published",
             "run `ecom ingest --full`, then `ecom run`",
         )
-
-
-def _build_error(lake: Lake, branch: str, outcome: building.BuildOutcome) -> DataError:
-    lines = []
-    for failure in outcome.failures:
-        name = failure["unique_id"].split(".", 2)[-1]
-        message = " ".join(str(failure.get("message") or "").split())[:300]
-        lines.append(f"  {name}: {message}")
-        if failure["status"] == "fail" and failure.get("compiled_code"):
-            lines += _samples(lake, branch, failure["compiled_code"])
-    return DataError(
-        "The build failed, nothing was published:\n" + "\n".join(lines),
-        f"mend what is named and run again; branch {branch} stays for inspection until then",
-    )
-
-
-def _samples(lake: Lake, branch: str, query: str) -> list[str]:
-    """A few of a failed test's rows, read from the branch."""
-    try:
-        lake.rows(f"SET spark.wap.branch={branch}")
-        rows = lake.rows(
-            f"SELECT * FROM ({query.strip().rstrip(';')}) LIMIT {SAMPLE_ROWS}"
-        )
-    except DataError as error:
-        return [f"    (its rows cannot be shown: {str(error).splitlines()[0]})"]
-    finally:
-        lake.rows("RESET spark.wap.branch")
-    return [f"    {row}" for row in rows]
-
-
-def _record(lake: Lake, report: RunReport) -> None:
-    lake.rows(
-        "CREATE TABLE IF NOT EXISTS ops.runs (run_id string, started_at timestamp, "
-        "finished_at timestamp, result string, phases string, rows_ingested bigint, "
-        "rows_rejected bigint, tables_published bigint, mixed_window_seconds double, "
-        "versions string, git_commit string) USING iceberg"
-    )
-    started = f"timestamp '{report.started_at:%Y-%m-%d %H:%M:%S.%f} UTC'"
-    lake.rows(
-        f"INSERT INTO ops.runs VALUES ('{report.run_id}', {started}, current_timestamp(), "
-        f"'{report.result}', '{json.dumps(report.phases)}', {report.rows_ingested}, "
-        f"{report.rows_rejected}, {report.tables_published}, "
-        f"cast({report.mixed_window_seconds} AS double), '{json.dumps(_versions())}', "
-        f"'{_git_commit()}')"
-    )
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {
-        name: version(name) for name in ("dbt-core", "dbt-spark", "pyspark", "ecom")
-    }
-
-
-def _git_commit() -> str:
-    import subprocess
-
-    done: Any = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=PROJECT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return str(done.stdout.strip()) if done.returncode == 0 else "unknown"
+    ]

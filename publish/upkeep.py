@@ -23,15 +23,15 @@ from common.errors import DataError, UsageError
 from common.progress import say
 from common.settings import Settings
 from ingest.engine import PROPERTY
-from ingest.statements import spark_literal, tick
-from publish import building, journal
-from publish.in_home import one_at_a_time, tested_file
-from publish.journal import PUBLISHES, Journal
-from publish.lake import Lake, open_lake
+from ingest.statements import spark_literal
+from publish import building
+from publish.in_home import last_run, one_at_a_time
+from publish.journal import Journal
+from publish.lake import Lake, open_lake, quoted
+from publish.run import settle
 from stack.thrift import CATALOG
 
 SCHEMAS = ("staging", "snapshots", "core", "marts", "ops")
-STATE = "core.build_state"
 LEAST_FILES = 2
 # As the macro `partition_day` has it.
 PARTITION_DAY = (
@@ -39,8 +39,6 @@ PARTITION_DAY = (
     "date_format(add_months(date '1970-01-01', "
     "cast(regexp_extract(to_json(partition), ':([0-9]+)', 1) AS int)), 'yyyy-MM'))"
 )
-KEPT_PUBLISHES = 10
-"""The publishes that stay in reach of `ecom rollback`."""
 
 
 @dataclass(frozen=True)
@@ -111,19 +109,18 @@ def maintain(settings: Settings, dry_run: bool) -> list[Upkeep]:
         DataError: a tested branch waits to be published.
         UsageError: a policy that cannot be used.
     """
-    policies = read_policies(settings)
     with one_at_a_time(settings), open_lake(settings) as lake:
-        if tested_file(settings).exists():
+        settle(settings, lake)
+        last = last_run(settings)
+        if last is not None and last.tested:
             raise DataError(
                 "Upkeep: a tested branch waits, and could not be published after it",
                 "run `ecom publish`, or `ecom run` to build anew",
             )
-        ledger = Journal(lake)
-        ledger.prepare()
-        journal.recover(lake, ledger)
+        policies = read_policies(settings)
         needed = _needed_since(lake)
         done = []
-        for table in tables(lake):
+        for table in lake.tables(SCHEMAS):
             policy = (
                 policies.get(table) or policies.get(table.split(".")[0]) or Policy()
             )
@@ -159,18 +156,6 @@ def policies_of(manifest: Mapping[str, Any]) -> dict[str, Policy]:
             table = f"{node['schema']}.{name}"
             found[table] = Policy.from_meta(meta, table)
     return found
-
-
-def tables(lake: Lake) -> list[str]:
-    """Every table of the warehouse, `schema.table`."""
-    present = {row[0] for row in lake.rows("SHOW NAMESPACES")}
-    return [
-        f"{schema}.{row[1]}"
-        for schema in SCHEMAS
-        if schema in present
-        for row in lake.rows(f"SHOW TABLES IN {schema}")
-        if not row[2]
-    ]
 
 
 def describe(one: Upkeep, dry_run: bool) -> str:
@@ -293,15 +278,12 @@ def _remove_orphans(lake: Lake, table: str, policy: Policy, dry_run: bool) -> in
 def _needed_since(lake: Lake) -> dict[str, datetime]:
     """Table -> when the oldest snapshot was committed that somebody still needs."""
     wanted: dict[str, list[str]] = {}
-    for table, before, after in lake.rows(
-        f"SELECT table_name, before_snapshot, after_snapshot FROM {PUBLISHES} WHERE "
-        f"publish_id IN (SELECT publish_id FROM {PUBLISHES} GROUP BY publish_id "
-        f"ORDER BY max(started_at) DESC LIMIT {KEPT_PUBLISHES})"
-    ):
-        ids = [str(i) for i in (before, after) if i is not None]
-        wanted.setdefault(table, []).extend(ids)
+    for publish in Journal(lake).history().kept:
+        for move in publish.moves:
+            ids = [str(i) for i in (move.before, move.after) if i is not None]
+            wanted.setdefault(move.table, []).extend(ids)
     parts = []
-    for table in tables(lake):
+    for table in lake.tables(SCHEMAS):
         named = ", ".join(wanted.get(table, [])) or "-1"
         parts.append(
             f"SELECT {spark_literal(table)} AS t, cast(least(min(if(snapshot_id IN ({named}), "
@@ -329,7 +311,7 @@ def _state_of(lake: Lake, table: str) -> _State:
 
 def days_of(lake: Lake, table: str) -> dict[str, str]:
     """Day -> digest of its files, as the macro `_days_state` has them."""
-    if not table.startswith("core.fct_"):
+    if not table.startswith(f"{lake.schema('core')}.fct_"):
         return {}
     rows = lake.rows(
         f"SELECT {PARTITION_DAY}, "
@@ -341,10 +323,11 @@ def days_of(lake: Lake, table: str) -> dict[str, str]:
 
 def _tell_build_state(lake: Lake, table: str, before: _State, after: _State) -> None:
     """Let `build_state` know the compacted table by its new version and files."""
-    if STATE not in tables(lake) or not before.version:
+    state = f"{lake.schema('core')}.build_state"
+    if not before.version or state not in lake.tables(("core",)):
         return
     lake.rows(
-        f"UPDATE {STATE} SET mark = replace(mark, '{before.version}', '{after.version}') "
+        f"UPDATE {state} SET mark = replace(mark, '{before.version}', '{after.version}') "
         f"WHERE mark LIKE '%{before.version}%'"
     )
     changed = {
@@ -354,12 +337,12 @@ def _tell_build_state(lake: Lake, table: str, before: _State, after: _State) -> 
         return
     name = table.split(".")[1]
     for model, mark in lake.rows(
-        f"SELECT model, mark FROM {STATE} WHERE input = {spark_literal(name)}"
+        f"SELECT model, mark FROM {state} WHERE input = {spark_literal(name)}"
     ):
         moved = move_days(mark or "", before.days, changed)
         if moved != mark:
             lake.rows(
-                f"UPDATE {STATE} SET mark = {spark_literal(moved)} WHERE model = "
+                f"UPDATE {state} SET mark = {spark_literal(moved)} WHERE model = "
                 f"{spark_literal(model)} AND input = {spark_literal(name)}"
             )
 
@@ -376,11 +359,6 @@ def move_days(mark: str, before: Mapping[str, str], after: Mapping[str, str]) ->
         known = day in after and before.get(day) == digest
         entries.append(f"{day}:{after[day]}" if known else entry)
     return " ".join(entries)
-
-
-def quoted(table: str) -> str:
-    """`schema.table` with both parts in backticks."""
-    return ".".join(tick(part) for part in table.split(".", 1))
 
 
 __all__: Sequence[str] = ["Policy", "Upkeep", "describe", "maintain"]

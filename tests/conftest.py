@@ -20,6 +20,7 @@ SHORT_LIVED = {"ECOM_ENGINE_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 GROUPS = {
     "tests/warehouse": "warehouse",
     "tests/end_to_end": "shop",
+    "tests/publish": "shop",
     "tests/viz/test_viz_stack.py": "shop",
     "tests/viz": "charts",
     "tests/ingest": "ingest",
@@ -87,7 +88,13 @@ def environment(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A stack whose five services run, nothing in it."""
+    """A stack whose five services run, nothing in it.
+
+    While developing, `ECOM_TEST_HOME` names a stack that runs already.
+    """
+    if os.environ.get("ECOM_TEST_HOME"):
+        yield Settings(Path(os.environ["ECOM_TEST_HOME"]), None, "local")
+        return
     home = tmp_path_factory.mktemp("shared stack") / "home"
     settings = Settings(home=home, source_dsn=None, target="local")
     ecom(settings, "up")

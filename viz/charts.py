@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from common.progress import say, task
-from common.settings import Settings
+from common.settings import Settings, schema_prefix
 from viz import (
     age_interaction,
     customer_activity,
@@ -25,7 +25,7 @@ from viz import (
 )
 from viz.chart import Chart, Shaped
 from viz.reader import Reader
-from viz.sql import relation, schema_prefix
+from viz.sql import relation
 
 CHARTS: tuple[Chart, ...] = (
     customer_activity.CHART,

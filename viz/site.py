@@ -13,10 +13,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from common.progress import say
-from common.settings import Settings
+from common.settings import Settings, schema_prefix
 from viz import artifacts, charts, status
 from viz.reader import Reader
-from viz.sql import schema_prefix
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGES = ("index.html", "status.html", "dictionary.html")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -19,23 +18,7 @@ MARTS = (
     "purchase_trend_by_category",
     "interaction_by_age",
 )
-PREFIX_VARIABLE = "ECOM_SCHEMA_PREFIX"
 _REF = re.compile(r"\{\{\s*ref\(\s*['\"]([^'\"]+)['\"]\s*\)\s*\}\}")
-
-
-def schema_prefix() -> str:
-    """What stands before every schema name: `ci_ab12_`, or nothing by default.
-
-    Raises:
-        UsageError: `ECOM_SCHEMA_PREFIX` is not made of letters, digits and `_`.
-    """
-    prefix = os.environ.get(PREFIX_VARIABLE, "")
-    if not re.fullmatch(r"[A-Za-z0-9_]*", prefix):
-        raise UsageError(
-            f"Cannot name the schemas: {PREFIX_VARIABLE} is {prefix!r}",
-            f"use letters, digits and underscores in {PREFIX_VARIABLE}, or unset it",
-        )
-    return prefix
 
 
 def source_text(name: str, folder: Path = FOLDER) -> str:
@@ -77,7 +60,7 @@ def render(name: str, prefix: str) -> str:
 
     Args:
         name: the analysis, `analyses/charts/<name>.sql`.
-        prefix: what stands before the schema names, see `schema_prefix`.
+        prefix: what stands before the schema names, see `common.settings.schema_prefix`.
     """
     environment = Environment(undefined=StrictUndefined, autoescape=False)  # noqa: S701
     template = environment.from_string(source_text(name))

@@ -18,32 +18,6 @@
 {% endmacro %}
 
 
-{#
-    on-run-start: refuses a model that would write past the audit branch.
-
-    `create or replace table` writes to what readers see whatever the branch, so
-    core, marts and snapshots hold incremental models and snapshots only, in
-    Iceberg tables that honour a branch.
-#}
-{% macro refuse_bypass() %}
-    {% if execute %}
-        {% for node in graph.nodes.values()
-            if node.resource_type in ['model', 'snapshot', 'seed']
-            and node.schema.endswith(('core', 'marts', 'snapshots'))
-            and node.config.materialized != 'ephemeral' %}
-            {% set safe = node.config.materialized in ['incremental', 'snapshot']
-                and node.config.get('file_format') == 'iceberg'
-                and (node.config.get('tblproperties') or {}).get('write.wap.enabled') == 'true' %}
-            {% if not safe %}
-                {{ exceptions.raise_compiler_error(node.unique_id ~ ' would write to what readers see: '
-                    ~ 'it is ' ~ node.config.materialized ~ '. Next: make it incremental, with '
-                    ~ 'file_format iceberg and the tblproperty write.wap.enabled') }}
-            {% endif %}
-        {% endfor %}
-    {% endif %}
-{% endmacro %}
-
-
 {# on-run-start: makes the table of marks where it is missing. #}
 {% macro prepare_build_state() %}
     {% if execute and flags.WHICH in ['run', 'build'] and not load_relation(build_state()) %}

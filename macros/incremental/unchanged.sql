@@ -16,8 +16,7 @@
 
     Kept while a run lasts in `graph`, which all threads share, under `build`:
     `versions` (relation -> snapshot id), `on_branch` (relations that have the
-    session's branch), `state` (recorded fingerprints by node), `texts` (digests
-    of the views' SQL), `marks` (recorded marks by model and input), `staged`
+    session's branch), `state` (recorded fingerprints by node), `marks` (recorded marks by model and input), `staged`
     (source -> greatest load time, as text), `small` (whether staging is),
     `days` (fact -> state of its partitions), `changed` (nodes that ran),
     `branch` (the session's), `passed` (the result of a passed test).
@@ -26,12 +25,12 @@
 {# on-run-start: reads versions, state and how far staging is loaded. #}
 {% macro prepare_unchanged() %}
     {% if execute and flags.WHICH in ['build', 'run'] %}
-        {% set build = {'versions': {}, 'on_branch': {}, 'state': {}, 'texts': {}, 'marks': {},
+        {% set build = {'versions': {}, 'on_branch': {}, 'state': {}, 'marks': {},
             'staged': {}, 'small': false, 'days_state': {}, 'changed': {}, 'branch': _session_branch()} %}
         {% do read_versions(build, _tables_known()) %}
         {% for row in run_query('select model, input, mark from ' ~ build_state()).rows %}
-            {% if row[1] in ['fingerprint', 'text'] %}
-                {% do build[{'fingerprint': 'state', 'text': 'texts'}[row[1]]].update({row[0]: row[2]}) %}
+            {% if row[1] == 'fingerprint' %}
+                {% do build.state.update({row[0]: row[2]}) %}
             {% else %}
                 {% do build.marks.setdefault(row[0], {}).update({row[1]: row[2]}) %}
             {% endif %}
@@ -323,22 +322,32 @@
 
 
 {#
-    A view, left as it is where its SQL is what it was made of.
+    A view, left as it is where its SQL is what it was made of. The view itself
+    says of what: a view is replaced whatever becomes of the run, so what a
+    failed run or a rollback takes back must not tell.
 #}
 {% materialization view, adapter='spark' %}
-    {% set text = local_md5(sql) %}
-    {% if load_relation(this) and is_recorded_view(text) %}
+    {% set existing = load_relation(this) %}
+    {% if existing and existing.is_view and view_text(this) == local_md5(sql) %}
         {% do store_raw_result('main', message='unchanged', code='{}', rows_affected=none) %}
         {% set done = {'relations': [this.incorporate(type='view')]} %}
     {% else %}
         {% set done = create_or_replace_view() %}
-        {% do store_raw_result('main', message='created', code=tojson({'text': text}), rows_affected=none) %}
+        {% do store_raw_result('main', message='created', code='{}', rows_affected=none) %}
     {% endif %}
     {{ return(done) }}
 {% endmaterialization %}
 
-{% macro is_recorded_view(text) %}
-    {% do return(graph.get('build', {}).get('texts', {}).get(model.name) == text) %}
+{% macro spark__create_view_as(relation, sql) -%}
+    create or replace view {{ relation }}
+    tblproperties ('ecom.text' = '{{ local_md5(sql) }}')
+    as
+    {{ sql }}
+{%- endmacro %}
+
+{# The digest of the SQL that a view was made of. #}
+{% macro view_text(relation) %}
+    {% do return(run_query('show tblproperties ' ~ relation ~ " ('ecom.text')").rows[0][1]) %}
 {% endmacro %}
 
 

@@ -6,6 +6,7 @@ shares no text with the models.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import psycopg2
@@ -249,6 +250,14 @@ def test_rollback_gives_back_the_previous_publish(
     ecom(stack_settings, "run")
     assert {table: fingerprint(lake, table) for table in tables} == published
     assert_all_agree(stack_settings, lake)
+    # What a build remembers went back too: a build from nothing gives the same.
+    ecom(stack_settings, "run", "--full-refresh", "--hold")
+    ecom(stack_settings, "publish")
+    assert {table: fingerprint(lake, table) for table in tables} == published
+    [(result, phases)] = lake.rows(
+        "SELECT result, phases FROM ops.runs ORDER BY started_at DESC LIMIT 1"
+    )
+    assert (result, list(json.loads(phases))) == ("success", ["publish"])
 
 
 def test_a_bad_row_is_rejected_and_the_rest_published(

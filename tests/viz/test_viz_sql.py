@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from common.errors import UsageError
-from common.settings import PROJECT
+from common.settings import PREFIX_VARIABLE, PROJECT, schema_prefix
 from viz import sql
 from viz.charts import CHARTS
 from viz.reader import ROW_LIMIT
@@ -54,16 +54,16 @@ def test_a_relation_outside_the_exposure_is_noticed() -> None:
 
 
 def test_the_prefix_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(sql.PREFIX_VARIABLE, "dev_ada_")
-    assert sql.schema_prefix() == "dev_ada_"
-    monkeypatch.delenv(sql.PREFIX_VARIABLE)
-    assert sql.schema_prefix() == ""
+    monkeypatch.setenv(PREFIX_VARIABLE, "dev_ada_")
+    assert schema_prefix() == "dev_ada_"
+    monkeypatch.delenv(PREFIX_VARIABLE)
+    assert schema_prefix() == ""
 
 
 def test_a_prefix_that_is_no_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(sql.PREFIX_VARIABLE, "x; drop table y")
+    monkeypatch.setenv(PREFIX_VARIABLE, "x; drop table y")
     with pytest.raises(UsageError, match="ECOM_SCHEMA_PREFIX"):
-        sql.schema_prefix()
+        schema_prefix()
 
 
 def test_a_ref_to_something_else_than_a_mart_is_refused() -> None:

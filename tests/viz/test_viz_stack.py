@@ -11,11 +11,10 @@ import pytest
 from playwright.sync_api import Browser
 
 from common.errors import DataError
-from common.settings import Settings
+from common.settings import PREFIX_VARIABLE, Settings, schema_prefix
 from tests.viz import viz_pages
 from viz import artifacts, charts, site, status
 from viz.reader import MissingRelationError, Reader
-from viz.sql import PREFIX_VARIABLE, schema_prefix
 
 
 def _total(settings: Settings, expression: str, mart: str) -> float:

@@ -57,4 +57,4 @@ def test_a_model_that_would_bypass_the_branch_is_refused(
         DBT_PROJECT_DIR=str(project),
     )
 
-    assert "interaction_by_age would write to what readers see" in output
+    assert "interaction_by_age would write past the audit branch" in output

@@ -13,7 +13,7 @@ from common.errors import BusyError, UsageError
 from common.settings import Settings
 from ingest.engine import PROPERTY, PROPERTY_CONF
 from publish import upkeep
-from publish.journal import Journal, Move, Publish
+from publish.journal import PUBLISHED, Entry, Journal, Move
 from publish.lake import open_lake
 from publish.upkeep import Policy, move_days, policies_of
 from tests.warehouse.conftest import BIN, Dbt
@@ -60,8 +60,9 @@ def test_upkeep_changes_no_row_and_costs_the_next_build_nothing(
         journal = Journal(lake)
         journal.prepare()
         move = Move("core.dim_product", products[-2], products[-1])
-        journal.intend(Publish("p1", "audit_p1", (move,)))
-        journal.record("p1", "published")
+        entry = Entry("p1", "audit_p1", "p1", "", (move,))
+        journal.intend(entry)
+        journal.record(entry, PUBLISHED)
     before = states(engine)
     files = engine.run("select count(*) from core.dim_customer.files")[0][0]
     facts = snapshots(engine, "core.fct_interactions")
