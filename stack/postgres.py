@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import psycopg2
 from psycopg2 import sql
+from psycopg2.extensions import encrypt_password
 
 from common.errors import ServiceError, UsageError
 from common.progress import say
@@ -23,6 +24,7 @@ from stack.service import ServiceBase, log_size
 
 SUPERUSER = "postgres"
 UNPRIVILEGED = "nobody"
+SCRAM = "scram-sha-256"
 KILLED_PATIENCE = 10
 LINGERING = ("shared memory block", "postmaster.pid")
 REFUSED_ENTRY = "password authentication failed"
@@ -226,8 +228,13 @@ class Postgres(ServiceBase):
             known = {row[0] for row in cursor.fetchall()}
             for role, options in ROLES.items():
                 verb = "ALTER ROLE {} PASSWORD {}" if role in known else options
-                password = sql.Literal(self.home.secret(f"postgres_{role}"))
-                cursor.execute(sql.SQL(verb).format(sql.Identifier(role), password))
+                # A verifier: a statement that fails stands in the server's log.
+                password = encrypt_password(
+                    self.home.secret(f"postgres_{role}"), role, connection, SCRAM
+                )
+                cursor.execute(
+                    sql.SQL(verb).format(sql.Identifier(role), sql.Literal(password))
+                )
             cursor.execute("SELECT datname FROM pg_database")
             present = {row[0] for row in cursor.fetchall()}
             for database, owner in DATABASES.items():
