@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
+import re
 import signal
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from stack.home import Home
 from tests.conftest import BIN, environment
 from tests.ingest.conftest import Shop
 
@@ -148,8 +154,9 @@ def test_schema_changes(shop: Shop) -> None:
     shop.execute(
         "CREATE TABLE t (id int PRIMARY KEY, n int, gone text, at timestamptz DEFAULT now())",
         "INSERT INTO t VALUES (1, 1, 'x')",
+        "CREATE TABLE o (id int PRIMARY KEY, at timestamptz DEFAULT now())",
     )
-    manifest = shop.manifest(UPSERT)
+    manifest = shop.manifest(UPSERT + UPSERT.replace("name: t", "name: o"))
     shop.ingest(manifest)
     shop.execute(
         "ALTER TABLE t ADD COLUMN extra text DEFAULT 'e'",
@@ -163,10 +170,14 @@ def test_schema_changes(shop: Shop) -> None:
     assert shop.staged("SELECT n, extra FROM {s}.t WHERE id = 2") == [
         (5000000000, "new")
     ]
-    shop.execute("ALTER TABLE t ALTER COLUMN n TYPE text")
+    shop.execute("ALTER TABLE t ALTER COLUMN n TYPE text", "INSERT INTO o VALUES (1)")
     said = shop.ingest(manifest, code=2)
     assert "t.n was bigint" in said
     assert "string" in said
+    # What failed hides nothing of what did not.
+    document = json.loads(said[: said.index("\n}\n") + 3])
+    assert [(o["table"], o["rows_inserted"]) for o in document["tables"]] == [("o", 1)]
+    assert shop.staged("SELECT id FROM {s}.o") == [(1,)]
 
 
 def test_odd_names_and_a_composite_key(shop: Shop) -> None:
@@ -183,6 +194,27 @@ def test_odd_names_and_a_composite_key(shop: Shop) -> None:
     shop.execute('DELETE FROM "Odd ""Name" WHERE "Key A" = \'\'')
     assert shop.ingest(manifest)['Odd "Name']["rows_deleted"] == 1
     shop.reconcile(manifest)
+
+
+def test_runs_at_once_into_one_target_and_into_another(shop: Shop) -> None:
+    shop.execute(TABLE, "INSERT INTO t SELECT i, 'v' FROM generate_series(1, 500) i")
+    first = shop.manifest(UPSERT)
+    other = shop.folder / "other.yml"
+    text = first.read_text(encoding="utf-8")
+    other.write_text(text.replace(shop.schema, f"{shop.schema}_b"), encoding="utf-8")
+    runs = [
+        subprocess.Popen(
+            [str(BIN / "ecom"), "ingest", "--manifest", str(manifest)],
+            env=environment(shop.settings), stderr=subprocess.PIPE, text=True,
+        )
+        for manifest in (first, first, other)
+    ]  # fmt: skip
+    said = [run.communicate()[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], said
+    for suffix in ("", "_b"):
+        assert shop.staged(
+            f"SELECT count(*), count(DISTINCT id) FROM {{s}}{suffix}.t"
+        ) == [(500, 500)]
 
 
 def test_history_keeps_every_captured_version(shop: Shop) -> None:
@@ -231,6 +263,9 @@ def test_what_is_refused_before_anything_moves(shop: Shop) -> None:
         said = shop.ingest(shop.manifest(tables), code=2)
         assert word in said
     assert shop.staged("SHOW NAMESPACES LIKE '{s}'") == []
+    shop.execute("REVOKE SELECT ON t FROM ecom_ingest")
+    said = shop.ingest(shop.manifest(UPSERT), code=2)
+    assert "GRANT SELECT ON public.t" in said
 
 
 def test_a_source_that_went_back_is_refused(shop: Shop) -> None:
@@ -307,12 +342,39 @@ def test_a_wrong_password_is_a_wrong_configuration_and_stays_secret(shop: Shop) 
         **environment(shop.settings),
         "ECOM_SOURCE_DSN": f"{head.rpartition(':')[0]}:{secret}@{tail}",
     }
-    done = subprocess.run(
+    run = subprocess.Popen(
         [str(BIN / "ecom"), "ingest", "--manifest", str(manifest)],
-        env=wrong, capture_output=True, text=True, check=False,
+        env=wrong, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    assert done.returncode == 2
-    assert "password authentication failed" in done.stderr
-    assert secret not in done.stdout + done.stderr
-    for log in (shop.settings.home / "logs").iterdir():
-        assert secret not in log.read_text(encoding="utf-8", errors="replace")
+    while run.poll() is None:
+        assert secret not in str([p.info for p in psutil.process_iter(["cmdline"])])
+        time.sleep(0.1)
+    said = run.communicate()[0]
+    assert run.returncode == 2
+    assert "password authentication failed" in said
+    assert secret not in said
+    for folder in ("logs", "run", "conf", "tmp"):
+        for file in (shop.settings.home / folder).rglob("*"):
+            if file.is_file():
+                assert secret.encode() not in file.read_bytes(), file
+
+
+def test_the_engines_own_pages_do_not_show_the_password(shop: Shop) -> None:
+    shop.execute(TABLE, "INSERT INTO t VALUES (1, 'a')")
+    shop.ingest(shop.manifest(UPSERT))
+    home = Home(shop.settings.home)
+    secret = home.secret("postgres_ecom_ingest")
+    base = f"http://127.0.0.1:{home.ports()['spark_ui']}"
+
+    def page(path: str) -> str:
+        with urllib.request.urlopen(base + path) as answer:
+            return str(answer.read().decode(errors="replace"))
+
+    sessions = re.findall(r'href="(/connect/session[^"#]*)', page("/connect/"))
+    assert sessions
+    application = json.loads(page("/api/v1/applications"))[0]["id"]
+    pages = [html.unescape(path) for path in sessions[:20]]
+    pages += ["/connect/", "/SQL/", f"/api/v1/applications/{application}/environment"]
+    pages += [f"/api/v1/applications/{application}/sql?details=true&length=1000"]
+    for path in pages:
+        assert secret not in page(path), path
