@@ -214,6 +214,7 @@ class Stack:
 
     def _start_all(self) -> None:
         began = time.monotonic()
+        self._started.clear()
         try:
             with ThreadPoolExecutor(4) as pool:
                 try:
@@ -234,12 +235,20 @@ class Stack:
         postgres = pool.submit(self._start, self.postgres)
         namenode = pool.submit(self._start, self.namenode)
         datanode = pool.submit(self._after, [namenode], self.datanode)
-        store = pool.submit(self._after, [postgres, namenode], self.metastore)
+        store = pool.submit(self._start_metastore, [postgres, namenode])
         namenode.result()
         hdfs_layout.lay_out(self.home)
         for future in (postgres, datanode, store):
             future.result()
         self._start(self.thrift)
+
+    def _start_metastore(self, needed: list[Future[None]]) -> None:
+        for future in needed:
+            future.result()
+        if self.postgres in self._started:
+            # Connections it kept died with the server: it would deny its schemas.
+            self.metastore.stop()
+        self._start(self.metastore)
 
     def _after(self, needed: list[Future[None]], service: ServiceBase) -> None:
         for future in needed:

@@ -452,6 +452,7 @@ def test_a_plain_user_without_java_has_a_home_beside_another_with_its_source(
     home: Settings,
 ) -> None:
     """A second home: everything runs as its user, on the Java of `make java`."""
+    ecom(home, "up")
     with tempfile.TemporaryDirectory(prefix="a plain user ") as folder:
         root = Path(folder)
         if os.geteuid() == 0:
