@@ -12,7 +12,7 @@ completes it, or undoes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -85,15 +85,7 @@ class Journal:
         ops = self._lake.schema("ops")
         if (ops,) not in self._lake.rows("SHOW NAMESPACES"):
             self._lake.rows(f"CREATE NAMESPACE IF NOT EXISTS {ops}")
-        present = self._lake.tables(("ops",))
-        for table, columns in ((self.publishes, _PUBLISHES), (self._events, _EVENTS)):
-            if table not in present:
-                self._lake.rows(create(table, columns))
-        described = self._lake.rows(f"DESCRIBE QUERY SELECT * FROM {self.publishes}")
-        for name in _PUBLISHES.keys() - {row[0] for row in described}:
-            self._lake.rows(
-                f"ALTER TABLE {self.publishes} ADD COLUMNS ({name} {_PUBLISHES[name]})"
-            )
+        ensure(self._lake, {self.publishes: _PUBLISHES, self._events: _EVENTS})
 
     def intend(self, entry: Entry) -> None:
         """Write down what is about to move, in one commit."""
@@ -195,8 +187,26 @@ class History:
         )
 
 
-def create(table: str, columns: dict[str, str]) -> str:
-    """The statement that makes a table of the platform's own records."""
+def ensure(lake: Lake, tables: Mapping[str, Mapping[str, str]]) -> None:
+    """Make tables of the platform's own records, and columns that they lack.
+
+    Args:
+        lake: sessions on the warehouse.
+        tables: name -> column -> type.
+    """
+    present = lake.tables(("ops",))
+    for table, columns in tables.items():
+        if table not in present:
+            lake.rows(_create(table, columns))
+            continue
+        described = lake.rows(f"DESCRIBE QUERY SELECT * FROM {table}")
+        known = {row[0] for row in described}
+        for name, kind in columns.items():
+            if name not in known:
+                lake.rows(f"ALTER TABLE {table} ADD COLUMNS ({name} {kind})")
+
+
+def _create(table: str, columns: Mapping[str, str]) -> str:
     listed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     return (
         f"CREATE TABLE IF NOT EXISTS {table} ({listed}) USING iceberg TBLPROPERTIES ("

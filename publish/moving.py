@@ -7,13 +7,9 @@ a reader can see some tables new and some old is as short as the engine allows.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import FrameType
 
 from common.errors import DataError
 from common.progress import say
@@ -27,6 +23,7 @@ from publish.lake import (
     fast_forward,
     restore,
 )
+from publish.signals import held_back
 
 BRANCH_PREFIX = "audit_"
 BY_HAND = "audit"
@@ -208,27 +205,6 @@ def hide_new_columns(lake: Lake, shown: Mapping[str, int] | None = None) -> None
     lake.each(drop_columns(table, names) for table, names in added.items())
     for table, names in added.items():
         say(f"Columns of no publish are gone: {table} ({', '.join(names)})")
-
-
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Hold Ctrl-C and a polite kill back until the block, a second or so, has ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        received.append(number)
-
-    kept = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-    if received:
-        signal.raise_signal(received[0])
 
 
 def _carry_out(lake: Lake, entry: Entry) -> float:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
-from types import FrameType
 from typing import Any, Protocol
 
 from common.errors import DataError, EcomError
@@ -21,6 +18,7 @@ from publish.failures import build_error
 from publish.in_home import Run, RunReport, last_run, one_at_a_time
 from publish.journal import Entry, Journal
 from publish.lake import SCHEMAS, Lake, open_lake
+from publish.signals import ends_politely
 from stack.endpoints import connect_url, source_dsn
 from stack.hdfs_access import demand_writable
 
@@ -59,7 +57,7 @@ def run(
         BusyError: another run of this home is under way.
         ServiceError: a service does not answer.
     """
-    with one_at_a_time(settings), _ends_politely(), open_lake(settings) as lake:
+    with one_at_a_time(settings), ends_politely(), open_lake(settings) as lake:
         _check_folders(settings)
         settle(settings, lake)
         moving.discard(lake)
@@ -78,7 +76,7 @@ def publish_tested(settings: Settings) -> RunReport:
     Raises:
         DataError: there is none, or something has written since it was built.
     """
-    with one_at_a_time(settings), _ends_politely(), open_lake(settings) as lake:
+    with one_at_a_time(settings), ends_politely(), open_lake(settings) as lake:
         settle(settings, lake)
         last = last_run(settings)
         if last is None or not last.tested:
@@ -106,7 +104,7 @@ def rollback(settings: Settings, to: str | None) -> tuple[str, moving.Moved]:
     Raises:
         DataError: there is no such publish.
     """
-    with one_at_a_time(settings), _ends_politely(), open_lake(settings) as lake:
+    with one_at_a_time(settings), ends_politely(), open_lake(settings) as lake:
         settle(settings, lake)
         last = last_run(settings)
         with _moving(settings, last, "a rollback"):
@@ -268,23 +266,6 @@ def _end_interrupted(settings: Settings, this: Run) -> None:
             runs.record(settings, lake, this)
     except EcomError as error:
         say(f"The next command cleans up: {error.args[0]}")
-
-
-@contextmanager
-def _ends_politely() -> Iterator[None]:
-    """Take a polite kill as Ctrl-C, so that it leaves as clean a state."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _new_id() -> tuple[str, datetime]:

@@ -12,7 +12,7 @@ from common.progress import say
 from common.settings import PROJECT, Settings
 from ingest.statements import spark_literal, spark_timestamp
 from publish.in_home import KILLED, RUNNING, Run, last_run
-from publish.journal import create
+from publish.journal import ensure
 from publish.lake import Lake
 from publish.moving import Moved
 
@@ -27,12 +27,7 @@ COLUMNS = {
 
 def prepare(lake: Lake) -> None:
     """Make the table, and columns of it, where they are missing."""
-    table = _table(lake)
-    if table not in lake.tables(("ops",)):
-        lake.rows(create(table, COLUMNS))
-    known = {row[0] for row in lake.rows(f"DESCRIBE QUERY SELECT * FROM {table}")}
-    for name in COLUMNS.keys() - known:
-        lake.rows(f"ALTER TABLE {table} ADD COLUMNS ({name} {COLUMNS[name]})")
+    ensure(lake, {_table(lake): COLUMNS})
 
 
 def record(settings: Settings, lake: Lake, run: Run) -> None:

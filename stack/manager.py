@@ -124,13 +124,7 @@ class Stack:
             ) from error
 
     def _stop_all(self) -> list[str]:
-        order = [
-            self.thrift,
-            self.metastore,
-            self.datanode,
-            self.namenode,
-            self.postgres,
-        ]
+        order = reversed(self.services)
         stopped = [service.name for service in order if service.stop()]
         shutil.rmtree(self.home.root / "tmp", ignore_errors=True)
         return stopped
@@ -235,24 +229,19 @@ class Stack:
         postgres = pool.submit(self._start, self.postgres)
         namenode = pool.submit(self._start, self.namenode)
         datanode = pool.submit(self._after, [namenode], self.datanode)
-        store = pool.submit(self._start_metastore, [postgres, namenode])
+        store = pool.submit(self._after, [postgres, namenode], self.metastore)
         namenode.result()
         hdfs_layout.lay_out(self.home)
         for future in (postgres, datanode, store):
             future.result()
         self._start(self.thrift)
 
-    def _start_metastore(self, needed: list[Future[None]]) -> None:
-        for future in needed:
-            future.result()
-        if self.postgres in self._started:
-            # Connections it kept died with the server: it would deny its schemas.
-            self.metastore.stop()
-        self._start(self.metastore)
-
     def _after(self, needed: list[Future[None]], service: ServiceBase) -> None:
         for future in needed:
             future.result()
+        if service is self.metastore and self.postgres in self._started:
+            # Connections it kept died with the server: it would deny its schemas.
+            service.stop()
         self._start(service)
 
     def _start(self, service: ServiceBase) -> None:
