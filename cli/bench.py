@@ -10,6 +10,7 @@ import typer
 from cli.output import JsonFlag, print_json
 from common.errors import UsageError
 from common.settings import Settings
+from publish.signals import ends_politely
 
 NAMES = ("stack", "source", "ingest", "warehouse", "viz")
 
@@ -29,7 +30,8 @@ def bench(
     """
     if name not in NAMES:
         raise UsageError(f"No benchmark {name!r}", f"use one of {', '.join(NAMES)}")
-    result = import_module(f"benchmarks.{name}").run(Settings.from_environment())
+    with ends_politely():
+        result = import_module(f"benchmarks.{name}").run(Settings.from_environment())
     if as_json:
         print_json(result)
         return

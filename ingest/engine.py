@@ -80,7 +80,7 @@ def open_engine(
         try:
             # An interrupted client must not leave its statement running.
             session.interruptAll()
-            session.stop()
+            _end(session)
             if entry:
                 entry.unlink(missing_ok=True)
         except PySparkException as error:
@@ -104,7 +104,7 @@ def end_leftovers(url: str, ledger: Path) -> None:
                 _with_session(url, entry.name)
             ).create()
             interrupted = bool(session.interruptAll()) or interrupted
-            session.stop()
+            _end(session)
         except PySparkException:
             # The server has forgotten the session, and its statements with it.
             pass
@@ -112,6 +112,19 @@ def end_leftovers(url: str, ledger: Path) -> None:
     if interrupted:
         # A commit that had begun may still come through.
         time.sleep(INTERRUPT_PATIENCE)
+
+
+def _end(session: Any) -> None:
+    """Stop a session for good.
+
+    The collector calls `close` a second time when it finds the session, in whatever
+    thread and line it runs. `close` ends the pool that all sessions of the process
+    share; within that pool's own `submit` it would wait for itself for ever.
+    """
+    try:
+        session.stop()
+    finally:
+        session.client.close = lambda: None
 
 
 def _with_session(url: str, session_id: str) -> str:

@@ -307,8 +307,20 @@ def _lock_old_tables(cursor: Cursor, until: float | None = None) -> None:
             return
 
 
+def _lock_new_tables(cursor: Cursor) -> None:
+    """Have autovacuum leave them: a GRANT takes no lock and would stop it half way,
+    holding a lock of its own that the move needs."""
+    names = [sql.Identifier(LOADING, table.name) for table in TABLES]
+    cursor.execute(
+        sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(
+            sql.SQL(", ").join(names)
+        )
+    )
+
+
 def _swap(cursor: Cursor) -> None:
     """Put the loaded tables in the place of the old ones, with their rights."""
+    _lock_new_tables(cursor)
     _lock_old_tables(cursor)
     present = existing_tables(cursor)
     for table in TABLES:

@@ -291,6 +291,25 @@ def test_a_source_that_went_back_is_refused(shop: Shop) -> None:
     shop.ingest(manifest)
 
 
+def test_what_is_left_of_a_session_ends_no_other(shop: Shop) -> None:
+    """The client's pool is one for all sessions; the collector closes them late."""
+    from pyspark.sql.connect.client.reattach import (
+        ExecutePlanResponseReattachableIterator as Responses,
+    )
+
+    from ingest.engine import open_engine
+    from stack.endpoints import connect_url
+
+    with open_engine(connect_url(shop.settings), "test") as first:
+        first.sql("SELECT 1").collect()
+    with open_engine(connect_url(shop.settings), "test") as second:
+        second.sql("SELECT 1").collect()
+        pool = Responses._release_thread_pool_instance
+        first.__del__()
+        assert pool is not None
+        assert Responses._release_thread_pool_instance is pool
+
+
 def test_a_killed_ingest_is_made_good_by_the_next(shop: Shop) -> None:
     shop.execute(TABLE, "INSERT INTO t SELECT i, 'v' FROM generate_series(1, 200000) i")
     manifest = shop.manifest(UPSERT)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -355,6 +356,36 @@ def test_a_reader_sees_the_old_shop_or_the_new_one(
     whole = {(s.customers, s.products, s.interactions, s.orders) for s in sizes}
     assert set(seen) <= whole
     assert len(set(seen)) > 2
+
+
+def test_a_vacuum_of_the_new_tables_is_no_deadlock(
+    shop: Settings, query: Query
+) -> None:
+    """Autovacuum looks at freshly loaded tables; here all the time."""
+    generate.generate(shop, SMALL)
+    over = threading.Event()
+
+    def look(table: str) -> None:
+        while not over.is_set():
+            with suppress(
+                psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName
+            ):
+                query(f"ANALYZE ecom_loading.{table}")
+
+    lookers = [
+        threading.Thread(target=look, args=(table,))
+        for table in ("customers", "products", "interactions", "orders")
+    ]
+    for looker in lookers:
+        looker.start()
+    try:
+        for seed in range(3):
+            generate.generate(shop, replace(SMALL, seed=seed), replace=True)
+    finally:
+        over.set()
+        for looker in lookers:
+            looker.join()
+    assert query("SELECT count(*) FROM interactions") == [(SMALL.interactions,)]
 
 
 def test_the_planner_knows_the_new_shop(shop: Settings, query: Query) -> None:
