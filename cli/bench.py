@@ -22,16 +22,33 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(NAMES)}.")],
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part",
+            help="Measure this part alone; again for more. Parts: of warehouse.",
+            metavar="PART",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure on a stack of its own; ECOM_BENCH_ROWS sets the size.
 
-    Example: ecom bench stack --json
+    Example: ecom bench warehouse --part build --json
     """
     if name not in NAMES:
         raise UsageError(f"No benchmark {name!r}", f"use one of {', '.join(NAMES)}")
+    module = import_module(f"benchmarks.{name}")
+    known = getattr(module, "PARTS", ())
+    unknown = [part for part in parts or () if part not in known]
+    if unknown:
+        raise UsageError(
+            f"Benchmark {name} has no part {unknown[0]!r}",
+            f"use one of {', '.join(known)}" if known else "leave --part out",
+        )
+    settings = Settings.from_environment()
     with ends_politely():
-        result = import_module(f"benchmarks.{name}").run(Settings.from_environment())
+        result = module.run(settings, parts) if parts else module.run(settings)
     if as_json:
         print_json(result)
         return

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import date, datetime
 from typing import Annotated, Any
 
 import typer
 
 from cli.output import JsonFlag, print_json
+from common.errors import UsageError
 from common.progress import say
 from common.settings import Settings
 
@@ -26,6 +28,18 @@ def run(
             "--full-refresh", help="Rebuild core and marts from staging and snapshots."
         ),
     ] = False,
+    event_time_start: Annotated[
+        datetime | None,
+        typer.Option(
+            help="Backfill: work these days' facts and marts out anew from staging, "
+            "nothing else, and ingest nothing. The first day (UTC).",
+            formats=["%Y-%m-%d"],
+        ),
+    ] = None,
+    event_time_end: Annotated[
+        datetime | None,
+        typer.Option(help="The day after the last.", formats=["%Y-%m-%d"]),
+    ] = None,
     hold: Annotated[
         bool,
         typer.Option(
@@ -39,10 +53,11 @@ def run(
     Example: ecom run
     """
     from publish import run as running
-    from publish.building import target_folder
+    from publish.building import Scope, target_folder
 
     settings = Settings.from_environment()
-    report = running.run(settings, full_refresh, _Showing(settings), not hold)
+    scope = Scope(full_refresh, _days(event_time_start, event_time_end, full_refresh))
+    report = running.run(settings, scope, _Showing(settings), not hold)
     if as_json:
         print_json(asdict(report))
         return
@@ -57,6 +72,25 @@ def run(
     say(f"  charts  {target / 'charts'}\n  site    {target / 'site' / 'index.html'}")
     say(f"  docs    {target / 'static_index.html'}")
     _say_where(settings)
+
+
+def _days(
+    start: datetime | None, end: datetime | None, full_refresh: bool
+) -> tuple[date, date] | None:
+    """The days of a backfill, if one is asked for.
+
+    Raises:
+        UsageError: half a range, an empty one, or a full refresh beside it.
+    """
+    if start is None and end is None:
+        return None
+    if start is None or end is None or start >= end or full_refresh:
+        raise UsageError(
+            "A backfill needs a first day, a later day before which it ends, and no "
+            "--full-refresh",
+            "say for instance --event-time-start 2024-03-01 --event-time-end 2024-03-08",
+        )
+    return start.date(), end.date()
 
 
 def publish(as_json: JsonFlag = False) -> None:

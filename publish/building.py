@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,26 @@ PASSED = ("success", "pass", "warn", "skipped", "no-op", "partial success")
 CANCEL_PATIENCE = 15.0
 AUDIT_TARGETS = {"local": "audit", "ci": "audit"}
 """The target whose sessions write to a branch; others do so themselves."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a run builds: what is new; everything; or some days of events again.
+
+    Attributes:
+        full_refresh: core and marts, from staging and snapshots.
+        days: the first day of a backfill and the day after its last (UTC).
+    """
+
+    full_refresh: bool = False
+    days: tuple[date, date] | None = None
+
+    def arguments(self) -> list[str]:
+        """The flags that tell dbt."""
+        if self.days:
+            first, end = self.days
+            return ["--event-time-start", str(first), "--event-time-end", str(end)]
+        return ["--full-refresh"] if self.full_refresh else []
 
 
 @dataclass
@@ -86,8 +107,13 @@ def _inherited() -> dict[str, str]:
     return {**base_environment(), **kept}
 
 
-def build(settings: Settings, branch: str, full_refresh: bool) -> BuildOutcome:
+def build(settings: Settings, branch: str, scope: Scope) -> BuildOutcome:
     """`dbt build` with every write on `branch`.
+
+    Args:
+        settings: where the stack is.
+        branch: Iceberg's name of it.
+        scope: what is built.
 
     Raises:
         DataError: dbt could not even start (a broken project).
@@ -98,7 +124,7 @@ def build(settings: Settings, branch: str, full_refresh: bool) -> BuildOutcome:
     # incremental branch need the model's table to exist already.
     target = AUDIT_TARGETS.get(settings.target, settings.target)
     arguments = ["build", "--target", target, "--exclude-resource-type", "unit_test"]
-    arguments += ["--full-refresh"] if full_refresh else []
+    arguments += scope.arguments()
     succeeded = dbt(settings, arguments, {"ECOM_AUDIT_BRANCH": branch})
     if not results.exists():
         raise DataError(

@@ -14,6 +14,7 @@ from common.errors import DataError, EcomError
 from common.progress import say, task
 from common.settings import Settings
 from publish import building, costs, in_home, moving, runs
+from publish.building import Scope
 from publish.failures import build_error
 from publish.in_home import Run, RunReport, last_run, one_at_a_time
 from publish.journal import Entry, Journal
@@ -40,13 +41,13 @@ class Showing(Protocol):
 
 
 def run(
-    settings: Settings, full_refresh: bool, showing: Showing, publishes: bool = True
+    settings: Settings, scope: Scope, showing: Showing, publishes: bool = True
 ) -> RunReport:
     """One safe run.
 
     Args:
         settings: where the stack is.
-        full_refresh: rebuild core and marts from staging and snapshots.
+        scope: what is built; a backfill stands on what is staged and ingests nothing.
         showing: draws charts and site, once the tables are published.
         publishes: whether the tested branch is published; else it waits.
 
@@ -63,7 +64,7 @@ def run(
         moving.discard(lake)
         this = Run(RunReport(*_new_id()))
         with _recorded(settings, lake, this):
-            _build_on_branch(settings, lake, this, full_refresh)
+            _build_on_branch(settings, lake, this, scope)
             if publishes:
                 _publish(settings, lake, this)
                 _show(settings, lake, this, showing)
@@ -137,17 +138,16 @@ def settle(settings: Settings, lake: Lake) -> None:
 # --- the phases
 
 
-def _build_on_branch(
-    settings: Settings, lake: Lake, this: Run, full_refresh: bool
-) -> None:
+def _build_on_branch(settings: Settings, lake: Lake, this: Run, scope: Scope) -> None:
     report = this.report
-    with _phase(settings, this, "ingest"):
-        _ingest(settings, report)
+    if scope.days is None:
+        with _phase(settings, this, "ingest"):
+            _ingest(settings, report)
     this.base = moving.shown_snapshots(lake)
     report.branch = moving.BRANCH_PREFIX + report.run_id
     with _phase(settings, this, "build"):
         try:
-            outcome = building.build(settings, report.branch, full_refresh)
+            outcome = building.build(settings, report.branch, scope)
             costs.add_spark_costs(settings, lake, report.started_at)
             if not outcome.succeeded:
                 raise build_error(lake, report.branch, outcome)

@@ -87,7 +87,7 @@ def _merge(table: str, run: Run, finished: datetime) -> str:
         f"cast({report.tables_published} AS bigint)",
         f"cast({report.mixed_window_seconds} AS double)",
         spark_literal(json.dumps(_versions())),
-        spark_literal(_git_commit()),
+        spark_literal(git_commit()),
         spark_literal(report.error),
     ]
     row = ", ".join(f"{value} AS {name}" for value, name in zip(values, COLUMNS))
@@ -108,7 +108,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _git_commit() -> str:
+def git_commit() -> str:
     """The commit of the project, `-dirty` where files differ from it."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],

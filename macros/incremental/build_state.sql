@@ -39,7 +39,8 @@
 
 {#
     on-run-end: records the marks of the models, unless something failed: then
-    the next run takes the same windows again, and asks every test.
+    the next run takes the same windows again, and asks every test. A backfill
+    has taken none.
 
     Args:
         results: the run's results.
@@ -47,7 +48,7 @@
 {% macro record_build_state(results) %}
     {% set failed = results | selectattr('status', 'in', ['error', 'fail', 'runtime error']) | list %}
     {% do plan_simply() %}
-    {% if execute and flags.WHICH in ['run', 'build'] and not failed %}
+    {% if execute and flags.WHICH in ['run', 'build'] and not failed and not backfill() %}
         {% set rows = fingerprint_rows(results) %}
         {% for result in results
             if result.node.resource_type == 'model' and result.status == 'success' %}
@@ -83,7 +84,8 @@
         and `high` by staged name (SQL timestamps), `days` by fact name (list
         of yyyy-mm-dd, or yyyy-mm of a fact laid out by month, UTC, changed or
         gone since), `changed` by name (bool),
-        `marks` by name.
+        `marks` by name; in a backfill of a fact or a mart, `backfill` (its range:
+        everything staged counts, and its days have changed).
 #}
 {% macro build_window(staged={}, facts={}, digests={}) %}
     {% set window = {'first': not is_incremental(), 'nothing': false, 'low': {},
@@ -97,6 +99,14 @@
         {% do window.days.update({name: []}) %}
     {% endfor %}
     {% if not execute or flags.WHICH not in ['run', 'build'] %}
+        {% do return(window) %}
+    {% endif %}
+    {% set range = backfill() %}
+    {% if range and (facts or config.get('event_at')) %}
+        {% do window.update({'backfill': range}) %}
+        {% for name in facts %}{% do window.days.update({name: range.days}) %}{% endfor %}
+        {% for name in digests %}{% do window.changed.update({name: false}) %}{% endfor %}
+        {% do plan_simply() %}
         {% do return(window) %}
     {% endif %}
     {% if not window.first and is_unchanged(model) %}

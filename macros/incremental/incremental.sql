@@ -14,7 +14,8 @@
     - A written table is asked its generic tests in one scan (`ask_tests`).
 
     Config: `unique_key`; `prune_by`, a timestamp or date column whose days
-    bound what the merge reads of the table.
+    bound what the merge reads of the table; `event_at`, the column that bounds
+    it in a backfill.
 #}
 {% materialization incremental, adapter='spark', supported_languages=['sql'] -%}
     {%- set existing = load_relation(this) -%}
@@ -49,7 +50,9 @@
         {%- do store_raw_result('main', message='overwritten', code=marks, rows_affected=none) -%}
     {%- elif '-- nothing new' in compiled_code -%}
         {%- if definition_has_changed(model) -%}{%- do persist_docs(target_relation, model) -%}{%- endif -%}
-        {%- do store_raw_result('main', message='unchanged', code=marks, rows_affected=0) -%}
+        {#- Found by looking, it is noted, so that the next build need not look. -#}
+        {%- set message = 'unchanged' if is_unchanged(model) else 'nothing new' -%}
+        {%- do store_raw_result('main', message=message, code=marks, rows_affected=0) -%}
     {%- else -%}
         {%- set changed = _merge_changes(target_relation, compiled_code) -%}
         {%- if definition_has_changed(model) -%}{%- do persist_docs(target_relation, model) -%}{%- endif -%}
@@ -89,22 +92,25 @@
     {% set summary = run_query(
         'select count(*), ' ~ (_days_of(prune_by) if prune_by else 'null')
         ~ ', ' ~ ('count_if(is_removed)' if removes else '0') ~ ' from ' ~ changes).rows[0] %}
+    {% set range = backfill() if config.get('event_at') else none %}
+    {% set days = range.days | join(',') if range else summary[1] %}
     {% if summary[0] %}
         {% do _add_new_columns(relation) %}
         {% call statement('main') %}
             {% if config.get('partition_by') %}
-            {{ merge_changes_sql(relation, changes, removes, prune_by, summary[1]) }}
+            {{ merge_changes_sql(relation, changes, removes,
+                config.get('event_at') if range else prune_by, days) }}
             {% else %}
             {{ overwrite_changes_sql(relation, changes, removes) }}
             {% endif %}
         {% endcall %}
         {% do note_change(model) %}
         {% do remember_days(relation) %}
-        {% do note_days(summary[1]) %}
+        {% do note_days(days) %}
         {% if summary[2] and graph.get('build') %}
             {% do graph.build.setdefault('removed', {}).update({model.unique_id: true}) %}
         {% endif %}
-        {% do ask_tests(relation, changes, summary[1], ' as is_new' in compiled_code) %}
+        {% do ask_tests(relation, changes, days if prune_by else none, ' as is_new' in compiled_code) %}
     {% endif %}
     {% do run_query('uncache table if exists ' ~ changes) %}
     {% do return(summary[0]) %}

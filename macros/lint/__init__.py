@@ -6,7 +6,9 @@ from typing import Any
 
 
 class Anything:
-    """A value each attribute of which is `0`."""
+    """A value each attribute of which is `0`, and which is no backfill."""
+
+    backfill = None
 
     def __getattr__(self, name: str) -> Any:
         return Anything()

@@ -3,12 +3,14 @@
 -- the customers. Interactions staged since are added, late ones in their own
 -- day; those whose customer version or product changed get their new keys:
 -- events from the earliest changed version on, and events of unknown customers
--- or products that have arrived. A rerun changes nothing.
+-- or products that have arrived. A rerun changes nothing. A backfill works its
+-- days out from staging.
 -- depends_on: {{ ref('customers_snapshot') }}, {{ ref('stg_customers') }}, {{ ref('stg_products') }}, {{ ref('dim_date') }}
 {{
     config(
         unique_key='interaction_id',
         prune_by='occurred_at',
+        event_at='occurred_at',
         partition_by=['days(occurred_at)'],
     )
 }}
@@ -23,6 +25,7 @@
         'product_keys': digest_of(ref('dim_product'), ['product_key']),
     },
 ) %}
+{%- set range = window.backfill %}
 
 with customers as (
     select * from {{ ref('dim_customer') }}
@@ -39,6 +42,14 @@ usable as (
         not is_deleted
         and reject_reason is null
         and {{ in_window(window, 'interactions', 'loaded_at') }}
+        {%- if range %}
+        -- Of a key's rows the first counts, which may lie outside of the range.
+        and interaction_id in (
+            select interaction_id
+            from {{ ref('stg_interactions') }}
+            where {{ in_range('occurred_at', range) }}
+        )
+        {%- endif %}
 ),
 
 staged as (
@@ -51,7 +62,9 @@ staged as (
         session_id,
         device
     from ({{ first_of('usable', ['interaction_id']) }})
-    {%- if is_incremental() %}
+    {%- if range %}
+    where {{ in_range('occurred_at', range) }}
+    {%- elif is_incremental() %}
     {%- set ids = bounds_of(ref('stg_interactions'), 'interaction_id', window, 'interactions') %}
     -- A key staged before counts there, a second row of it is rejected.
     where interaction_id not in (
@@ -66,7 +79,7 @@ staged as (
     {%- endif %}
 ),
 
-{% if is_incremental() -%}
+{% if is_incremental() and not range -%}
 moved as (
     {{ moved_customers(window) }}
 ),
@@ -111,7 +124,7 @@ keyed as (
     left join products on candidates.product_id = products.product_id
 ),
 
-final as (
+fresh as (
     select
         ---------- keys
         interaction_id,
@@ -126,14 +139,22 @@ final as (
         occurred_at,
         session_id,
         device
-        {%- if is_incremental() %},
+        {%- if is_incremental() and not range %},
         old_customer_key is null as is_new
         {%- endif %}
     from keyed
-    {%- if is_incremental() %}
+    {%- if is_incremental() and not range %}
     where
         not (customer_key <=> old_customer_key)
         or not (product_key <=> old_product_key)
+    {%- endif %}
+),
+
+final as (
+    {% if range -%}
+    {{ only_changes('fresh', scope=in_range('kept.occurred_at', range)) }}
+    {%- else -%}
+    select * from fresh
     {%- endif %}
 )
 

@@ -3,11 +3,13 @@
 -- lines, and of the customers. The orders with anything new are worked out anew
 -- and compared with what is there, so that changes, deletes, late parts and
 -- changed customer versions all arrive. A rerun changes nothing. Laid out by
--- month: changes reach back over all days, and a day has few lines.
+-- month: changes reach back over all days, and a day has few lines. A backfill
+-- works the orders of its days out from staging.
 -- depends_on: {{ ref('customers_snapshot') }}, {{ ref('stg_customers') }}, {{ ref('stg_products') }}, {{ ref('dim_date') }}
 {{
     config(
         unique_key=['order_id', 'line_number'],
+        event_at='ordered_at',
         partition_by=['months(ordered_at)'],
     )
 }}
@@ -23,6 +25,7 @@
         'product_keys': digest_of(ref('dim_product'), ['product_key']),
     },
 ) %}
+{%- set range = window.backfill %}
 
 with customers as (
     select * from {{ ref('dim_customer') }}
@@ -40,7 +43,7 @@ staged_items as (
     select * from {{ ref('stg_order_items') }}
 ),
 
-{% if is_incremental() -%}
+{% if is_incremental() and not range -%}
 moved as (
     {{ moved_customers(window) }}
 ),
@@ -53,12 +56,16 @@ stale as (
 affected as (
     select order_id
     from staged_orders
+    {%- if range %}
+    where {{ in_range('ordered_at', range) }}
+    {%- else %}
     where {{ in_window(window, 'orders', 'loaded_at') }}
     union
     select order_id
     from staged_items
     where {{ in_window(window, 'order_items', 'loaded_at') }}
-    {%- if is_incremental() %}
+    {%- endif %}
+    {%- if is_incremental() and not range %}
     union
     select order_id from stale
     {%- endif %}
@@ -103,10 +110,17 @@ fresh as (
     inner join orders on items.order_id = orders.order_id
     {{ join_version('customers', 'customers', 'customer_id', 'orders', 'orders.ordered_at') }}
     left join products on items.product_id = products.product_id
+    {%- if range %}
+    where {{ in_range('orders.ordered_at', range) }}
+    {%- endif %}
 ),
 
 final as (
-    {{ only_changes('fresh', scope='kept.order_id in (select order_id from affected)') }}
+    {{ only_changes(
+        'fresh',
+        scope=in_range('kept.ordered_at', range) if range
+        else 'kept.order_id in (select order_id from affected)'
+    ) }}
 )
 
 select * from final

@@ -6,6 +6,7 @@
 
 {%- set window = build_window(facts={'fct_interactions': ref('fct_interactions')}) %}
 {%- set days = near_days(window.days.fct_interactions) %}
+{%- set bounded = window.backfill %}
 
 with interactions as (
     select
@@ -88,7 +89,13 @@ fresh as (
 ),
 
 final as (
+    {%- if bounded %}
+    -- The means of six days more follow from a day's count.
+    {%- set span = "date_day between date '" ~ days[0] ~ "' and date_add(date '" ~ days[-1] ~ "', 6)" %}
+    {{ only_changes('(select * from fresh where ' ~ span ~ ')', scope='kept.' ~ span) }}
+    {%- else %}
     {{ only_changes('fresh') }}
+    {%- endif %}
 )
 
 select * from final

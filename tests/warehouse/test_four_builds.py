@@ -118,6 +118,7 @@ def test_four_builds(
     assert versions(engine) == before, "a rerun with nothing new wrote something"
 
     grown = states(engine)
+    assert_a_backfill_mends_its_days_alone(dbt, engine, grown)
     build_unseen(dbt, engine, "--full-refresh", "--exclude-resource-type=unit_test")
     rebuilt = states(engine)
     for table, rows in grown.items():
@@ -143,6 +144,67 @@ def build_unseen(dbt: Dbt, engine: Engine, *flags: str) -> None:
             engine.run(f"alter table {table} drop branch {BRANCH}")
 
 
+DAYS = ("--event-time-start", "2024-02-20", "--event-time-end", "2024-02-22")
+WITHIN = "between timestamp '2024-02-20' and timestamp '2024-02-21 23:59:59.999999'"
+
+
+def assert_a_backfill_mends_its_days_alone(
+    dbt: Dbt, engine: Engine, sound: dict[str, Any]
+) -> None:
+    """What is spoilt in a range is put right; nothing else is written, nor the state.
+
+    The full refresh that follows mends the rest, so that must be all that is left.
+    """
+    facts = "core.fct_interactions", "core.fct_order_items"
+    moments = dict(zip(facts, ("occurred_at", "ordered_at")))
+    marts = {
+        "marts.customer_activity_by_region_tier": "activity_month = '2024-02-01'",
+        "marts.purchase_trend_by_category": "purchase_month = '2024-02-01'",
+        "marts.interaction_trend_daily": "date_day between '2024-02-20' and '2024-02-27'",
+    }
+    ranges = {f: f"{at} {WITHIN}" for f, at in moments.items()} | marts
+
+    def parts(inside: bool) -> dict[str, Any]:
+        return {
+            table: canonical(
+                engine.run(f"select * from {table} where {'' if inside else 'not '}({where})")
+            )
+            for table, where in ranges.items()
+        }  # fmt: skip
+
+    mended = parts(inside=True)
+    # A row changed and one lost within; one changed in another month.
+    engine.run(
+        "update core.fct_interactions set interaction_type = if(interaction_id = 2, 'review', 'purchase'), "
+        "occurred_at = occurred_at + interval 1 hour where interaction_id in (2, 30)"
+    )
+    engine.run("delete from core.fct_interactions where interaction_id = 3")
+    engine.run(
+        "update core.fct_order_items set quantity = 9 where order_id in (15, 20)"
+    )
+    engine.run("delete from core.fct_order_items where order_id = 12")
+    dbt.build()
+    spoilt, untouched = parts(inside=True), parts(inside=False)
+    assert all(spoilt[table] != mended[table] for table in ranges)
+    state = canonical(engine.run("select * from core.build_state"))
+
+    build_unseen(dbt, engine, *DAYS, "--exclude-resource-type=unit_test")
+
+    assert parts(inside=True) == mended
+    assert parts(inside=False) == untouched
+    assert canonical(engine.run("select * from core.build_state")) == state
+    left = {t for t, rows in states(engine).items() if rows != sound[t]}
+    all_time = {
+        "marts.interaction_by_age", "marts.top_products_by_category_region",
+    }  # fmt: skip
+    assert left == {*facts, *marts, *all_time}, "planted in another month, not mended"
+
+    before = versions(engine)
+    dbt.build()
+    moved = {t for t, version in versions(engine).items() if version != before[t]}
+    assert moved <= {"core.build_state"}
+
+
 def assert_no_personal_data(staging: Staging, tables: dict[str, Any]) -> None:
     """No cell of core and marts holds a name or an address, rejects among them."""
     personal = {row[name] for row in staging.history for name in ("full_name", "email")}
@@ -162,6 +224,8 @@ def assert_an_edited_macro_rebuilds(dbt: Dbt, engine: Engine, tmp_path: Path) ->
     macro = project / "macros" / "star" / "days.sql"
     text = macro.read_text(encoding="utf-8")
     macro.write_text(text.replace("then 'unknown'", "then 'not known'"))
+    output = dbt.run("build", *DAYS, fails=True, DBT_PROJECT_DIR=str(project))
+    assert "interaction_by_age has not taken all" in output, "a backfill by two rules"
     dbt.build("--select", "interaction_by_age", DBT_PROJECT_DIR=str(project))
     edited = canonical(engine.run(bands))
     assert edited == canonical(
