@@ -45,7 +45,7 @@ def ingest(
     from stack.hdfs_access import demand_writable
 
     settings = Settings.from_environment()
-    wanted = manifests.load(manifest or run.DEFAULT_MANIFEST)
+    wanted = manifests.load(manifest or run.DEFAULT_MANIFEST, settings.schema_prefix)
     wanted.select(tables or [])
     endpoints = _endpoints(settings)
     if dry_run:
@@ -75,7 +75,7 @@ def reconcile(
     from ingest import run
 
     settings = Settings.from_environment()
-    wanted = manifests.load(manifest or run.DEFAULT_MANIFEST)
+    wanted = manifests.load(manifest or run.DEFAULT_MANIFEST, settings.schema_prefix)
     found = reconciling.reconcile(_endpoints(settings), wanted, tables or [])
     if as_json:
         print_json([asdict(one) for one in found])

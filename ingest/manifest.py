@@ -86,6 +86,7 @@ class Manifest:
         path: the file.
         source_schema: the schema of all its tables in the source.
         target_schema: where they land.
+        ops_schema: where runs and comparisons are recorded.
         tables: what is ingested, in order.
         connections: how many connections may read the source at a time; None for as
             many as the engine has task slots.
@@ -94,6 +95,7 @@ class Manifest:
     path: Path
     source_schema: str
     target_schema: str
+    ops_schema: str
     tables: tuple[TableSpec, ...]
     connections: int | None = None
 
@@ -113,8 +115,12 @@ class Manifest:
         return tuple(known[name] for name in dict.fromkeys(names)) or self.tables
 
 
-def load(path: Path) -> Manifest:
+def load(path: Path, prefix: str = "") -> Manifest:
     """Read and validate a manifest.
+
+    Args:
+        path: the file.
+        prefix: what stands before the name of every schema that is written to.
 
     Raises:
         UsageError: the file is missing, is no YAML, or says something unknown;
@@ -134,12 +140,12 @@ def load(path: Path) -> Manifest:
         ) from error
     except YAMLError as error:
         raise UsageError(f"{path}: not valid YAML: {error}", "correct it") from error
-    return _Reader(path).manifest(document)
+    return _Reader(path, prefix).manifest(document)
 
 
 class _Reader:
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, prefix: str) -> None:
+        self.path, self.prefix = path, prefix
 
     def refuse(self, line: int, message: str, fix: str) -> UsageError:
         return UsageError(f"{self.path}:{line}: {message}", fix)
@@ -189,8 +195,8 @@ class _Reader:
                 )  # fmt: skip
             taken[target] = table
         return Manifest(
-            self.path, schemas["source"], schemas["target"], tuple(found),
-            self._connections(document.get("source", CommentedMap())),
+            self.path, schemas["source"], self.prefix + schemas["target"],
+            f"{self.prefix}ops", tuple(found), self._connections(document.get("source", CommentedMap())),
         )  # fmt: skip
 
     def _connections(self, source: CommentedMap) -> int | None:

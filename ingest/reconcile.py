@@ -25,7 +25,7 @@ from ingest.land import LIVE
 from ingest.manifest import Manifest, TableSpec
 from ingest.plan import known_tables, relation
 from ingest.postgres import SourceSession, open_source
-from ingest.run import OPS, Endpoints
+from ingest.run import Endpoints
 from ingest.types import quote
 
 BUCKETS = 1024
@@ -123,7 +123,7 @@ def reconcile(
                 source, session, manifest, spec, tables[spec.name], marks[spec.name]
             )
             found.append(comparison.run())
-        _record(session, found)
+        _record(session, manifest.ops_schema, found)
         return found
 
 
@@ -311,7 +311,7 @@ def _shown(key: str) -> str:
     return "|".join(part[1:] for part in key.split("\x1f"))
 
 
-def _record(session: Any, found: Sequence[Reconciliation]) -> None:
+def _record(session: Any, ops: str, found: Sequence[Reconciliation]) -> None:
     columns = [
         ("checked_at", "timestamp"), ("table_name", "string"), ("source_rows", "bigint"),
         ("staged_rows", "bigint"), ("rejected_rows", "bigint"),
@@ -319,7 +319,7 @@ def _record(session: Any, found: Sequence[Reconciliation]) -> None:
     ]  # fmt: skip
     session.sql(
         st.create_table(
-            f"{OPS}.reconciliations",
+            f"{ops}.reconciliations",
             columns,
             None,
             "One row per table of each reconcile",
@@ -331,7 +331,7 @@ def _record(session: Any, found: Sequence[Reconciliation]) -> None:
         f"{one.rejected_rows}, {one.differing_keys}, {_moment(one.verified_through)})"
         for one in found
     ]
-    session.sql(f"INSERT INTO {OPS}.reconciliations VALUES {', '.join(rows)}").collect()
+    session.sql(f"INSERT INTO {ops}.reconciliations VALUES {', '.join(rows)}").collect()
 
 
 def _moment(bound: Bound | None) -> str:

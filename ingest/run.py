@@ -23,7 +23,6 @@ from ingest.postgres import JdbcAddress, SourceSession, jdbc_address, open_sourc
 from ingest.remembered import Remembered
 
 DEFAULT_MANIFEST = Path(__file__).with_name("tables.yml")
-OPS = "ops"
 RUNS_COLUMNS = [
     ("run_id", "string"), ("table_name", "string"), ("started_at", "timestamp"),
     ("finished_at", "timestamp"), ("status", "string"), ("rows_read", "bigint"),
@@ -75,12 +74,12 @@ def ingest(
         plans = make_plans(
             source, session, manifest, manifest.select(list(names)), full
         )
-        _make_namespaces(session, manifest.target_schema)
+        _make_namespaces(session, manifest)
         results = _land_all(endpoints, source, address, manifest, plans)
         failed = [r.error for r in results if isinstance(r, _Failure)]
         landed = [r for r in results if isinstance(r, TableResult)]
         try:
-            _record(session, plans, results)
+            _record(session, manifest.ops_schema, plans, results)
         except Exception:
             # With the engine gone the tables' own errors say more.
             if not failed:
@@ -112,7 +111,7 @@ class TablesError(EcomError):
 def folders(manifest: Manifest, names: Sequence[str]) -> list[str]:
     """The folders of the warehouse that a run writes to, whether there yet or not."""
     schema = f"{manifest.target_schema}.db"
-    return [f"{OPS}.db", schema] + [
+    return [f"{manifest.ops_schema}.db", schema] + [
         f"{schema}/{spec.target}/{part}"
         for spec in manifest.select(list(names))
         for part in ("data", "metadata")
@@ -124,15 +123,15 @@ def _ledger(endpoints: Endpoints, manifest: Manifest) -> Path:
     return endpoints.ledger / quote(manifest.target_schema, safe="")
 
 
-def _make_namespaces(session: Any, schema: str) -> None:
-    for name in (schema, OPS):
+def _make_namespaces(session: Any, manifest: Manifest) -> None:
+    for name in (manifest.target_schema, manifest.ops_schema):
         if not session.catalog.databaseExists(name):
             session.sql(f"CREATE NAMESPACE IF NOT EXISTS {st.tick(name)}").collect()
-    if session.catalog.tableExists(f"{OPS}.ingest_runs"):
+    if session.catalog.tableExists(f"{manifest.ops_schema}.ingest_runs"):
         return
     session.sql(
         st.create_table(
-            f"{OPS}.ingest_runs",
+            f"{manifest.ops_schema}.ingest_runs",
             RUNS_COLUMNS,
             None,
             "One row per table of each ingest run",
@@ -201,7 +200,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _record(
-    session: Any, plans: Sequence[TablePlan], results: Sequence[TableResult | _Failure]
+    session: Any,
+    ops: str,
+    plans: Sequence[TablePlan],
+    results: Sequence[TableResult | _Failure],
 ) -> None:
     """One row per table into `ops.ingest_runs`, in one commit."""
     rows = []
@@ -226,7 +228,7 @@ def _record(
             f"'{status}', {', '.join(counts)}, cast({result.seconds} AS double), {mark}, "
             f"{st.spark_literal(notes)})"
         )
-    session.sql(f"INSERT INTO {OPS}.ingest_runs VALUES {', '.join(rows)}").collect()
+    session.sql(f"INSERT INTO {ops}.ingest_runs VALUES {', '.join(rows)}").collect()
 
 
 def plan(

@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
@@ -292,8 +291,7 @@ def _manifest(settings: Settings) -> Any:
     """The shop's manifest, landing in this target's schema."""
     from ingest import manifest, run
 
-    shop = manifest.load(run.DEFAULT_MANIFEST)
-    return replace(shop, target_schema=settings.schema_prefix + shop.target_schema)
+    return manifest.load(run.DEFAULT_MANIFEST, settings.schema_prefix)
 
 
 def _check_folders(settings: Settings) -> None:

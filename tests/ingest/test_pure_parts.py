@@ -234,5 +234,10 @@ def test_the_shipped_manifest_is_sound() -> None:
     assert [t.name for t in found.tables] == [
         "customers", "products", "orders", "order_items", "interactions",
     ]  # fmt: skip
+    kept_apart = manifest.load(DEFAULT_MANIFEST, "ci_1_")
+    assert (kept_apart.target_schema, kept_apart.ops_schema) == (
+        "ci_1_staging",
+        "ci_1_ops",
+    )
     with pytest.raises(UsageError, match="nothing_like_it"):
         found.select(["nothing_like_it"])
