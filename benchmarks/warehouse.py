@@ -71,7 +71,7 @@ def run(settings: Settings, parts: Sequence[str] = ()) -> dict[str, Any]:
     wanted = parts or PARTS
     small = [part for part in PARTS if part in wanted and part != "larger"]
     if small:
-        with _shop(settings, rows) as shop:
+        with own_shop(settings, rows) as shop:
             measures = {
                 "build": shop.basics,
                 "day": shop.day,
@@ -84,7 +84,7 @@ def run(settings: Settings, parts: Sequence[str] = ()) -> dict[str, Any]:
                 kept.measure(part, measures[part])
     if "larger" in wanted:
         larger = int(os.environ.get("ECOM_BENCH_LARGER", "5"))
-        with _shop(settings, rows * larger, larger) as shop:
+        with own_shop(settings, rows * larger, larger) as shop:
             kept.measure("larger", shop.built_and_day)
     return {"interactions": rows, **kept.ratios(), "parts": kept.parts}
 
@@ -292,7 +292,7 @@ class Shop:
 
 
 @contextmanager
-def _shop(settings: Settings, rows: int, times: int = 1) -> Iterator[Shop]:
+def own_shop(settings: Settings, rows: int, times: int = 1) -> Iterator[Shop]:
     with tempfile.TemporaryDirectory(prefix="ecom bench ") as folder:
         own = Settings(Path(folder) / "home", None, settings.target)
         stack = Stack(own)

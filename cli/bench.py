@@ -12,7 +12,7 @@ from common.errors import UsageError
 from common.settings import Settings
 from publish.signals import ends_politely
 
-NAMES = ("stack", "source", "ingest", "warehouse", "viz")
+NAMES = ("stack", "source", "ingest", "warehouse", "publish", "viz")
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,7 @@ def bench(
         list[str] | None,
         typer.Option(
             "--part",
-            help="Measure this part alone; again for more. Parts: of warehouse.",
+            help="Measure this part alone; again for more. Parts: of warehouse, publish.",
             metavar="PART",
         ),
     ] = None,

@@ -21,17 +21,31 @@ def maintain(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
     ] = False,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop", help="Only drop a table that no model makes.", metavar="TABLE"
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Drop without asking.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Compact small files, expire old snapshots, remove orphan files, by policy.
 
     Policies are in dbt's `meta.upkeep`. What `ecom rollback` and `ecom ingest` need
-    stays, and the next build has nothing more to do for it.
+    stays, and the next build has nothing more to do for it. `ecom status` names tables
+    that no model makes any more; `--drop` drops one of them, after asking.
 
     Example: ecom maintain --dry-run
     """
-    from publish import upkeep
+    from publish import removed, upkeep
 
+    if drop:
+        named = ", ".join(drop)
+        if not yes:
+            typer.confirm(f"Drop {named} for good?", abort=True, err=True)
+        removed.drop(Settings.from_environment(), drop)
+        return
     done = upkeep.maintain(Settings.from_environment(), dry_run)
     if as_json:
         print_json({"dry_run": dry_run, "tables": [asdict(one) for one in done]})

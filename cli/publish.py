@@ -151,6 +151,12 @@ class _Showing:
 
         charts.draw_all(self._settings, target_folder() / "charts")
 
+    def is_drawn(self) -> bool:
+        from publish.building import target_folder
+        from viz import charts
+
+        return charts.are_drawn(target_folder() / "charts")
+
     def write_site(self) -> None:
         from publish.building import target_folder
         from viz import site

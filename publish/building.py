@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -18,6 +18,7 @@ from common.errors import DataError
 from common.progress import say
 from common.settings import PROJECT, Settings
 from publish.in_home import dbt_record
+from publish.lake import Lake
 from stack.endpoints import dbt_environment
 from stack.process import base_environment
 
@@ -122,8 +123,8 @@ def build(settings: Settings, branch: str, scope: Scope) -> BuildOutcome:
     results.unlink(missing_ok=True)
     # Unit tests test the models, not the data: they belong to CI, and those of an
     # incremental branch need the model's table to exist already.
-    target = AUDIT_TARGETS.get(settings.target, settings.target)
-    arguments = ["build", "--target", target, "--exclude-resource-type", "unit_test"]
+    arguments = ["build", "--target", target(settings)]
+    arguments += ["--exclude-resource-type", "unit_test"]
     arguments += scope.arguments()
     succeeded = dbt(settings, arguments, {"ECOM_AUDIT_BRANCH": branch})
     if not results.exists():
@@ -134,6 +135,40 @@ def build(settings: Settings, branch: str, scope: Scope) -> BuildOutcome:
     # `dbt docs generate` writes its own run_results.json over the build's.
     shutil.copyfile(results, results.with_name("build_results.json"))
     return read_outcome(succeeded, json.loads(results.read_text(encoding="utf-8")))
+
+
+def target(settings: Settings) -> str:
+    """The dbt target whose sessions work on a branch."""
+    return AUDIT_TARGETS.get(settings.target, settings.target)
+
+
+def parsed(settings: Settings) -> dict[str, Any]:
+    """The project as dbt reads it now: its manifest.
+
+    Raises:
+        DataError: dbt cannot read it.
+    """
+    if not dbt(settings, ["--quiet", "parse", "--target", target(settings)], {}):
+        raise DataError("dbt cannot read the project", "read its message above")
+    return manifest()
+
+
+def manifest() -> dict[str, Any]:
+    """dbt's manifest as its last command left it."""
+    text = (target_folder() / "manifest.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def unmade(lake: Lake, tables: Iterable[str], project: Mapping[str, Any]) -> list[str]:
+    """Those of the warehouse's tables that nothing in dbt's manifest makes."""
+    made = {f"{node['schema']}.{node['alias']}" for node in project["nodes"].values()}
+    return sorted(set(tables) - made - {build_state(lake)})
+
+
+def build_state(lake: Lake) -> str:
+    """Where a build remembers what it has read."""
+    return f"{lake.schema('core')}.build_state"
 
 
 def target_folder() -> Path:

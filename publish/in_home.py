@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -68,6 +68,7 @@ class Run:
         tested: whether its branch passed all tests and waits to be published.
         moving: what is moving readers' tables at this moment, or empty.
         recorded: whether `ops.runs` has its row as it stands.
+        unmade: tables that no model makes any more.
     """
 
     report: RunReport
@@ -76,6 +77,7 @@ class Run:
     tested: bool = False
     moving: str = ""
     recorded: bool = False
+    unmade: list[str] = field(default_factory=list)
 
     def write(self, settings: Settings) -> None:
         """Replace `run.json` at once."""
@@ -153,7 +155,16 @@ def describe(settings: Settings) -> list[str]:
             f"branch {branch} stays for inspection until the next run "
             f"(`set spark.wap.branch={branch}` in a SQL session reads it)"
         )
-    return lines
+    return [*lines, *describe_unmade(run.unmade)]
+
+
+def describe_unmade(tables: Sequence[str]) -> list[str]:
+    """What is to be known of tables that no model makes any more."""
+    return [
+        f"no model makes {table} any more: readers see it as last published, until "
+        f"`ecom maintain --drop {table}`"
+        for table in tables
+    ]
 
 
 def _owner(settings: Settings) -> str:

@@ -7,14 +7,16 @@ they are the same, so that an entry is a whole state; they are written before th
 table moves. `ops.publish_events` has what became of it: `published` or `rolled_back`
 when all tables had moved, `undone` where it could not be completed and readers have
 what they had before. An entry without an event died on its way: the next command
-completes it, or undoes it.
+completes it, or undoes it. Entries go by their number, not by the clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from itertools import groupby
+from operator import itemgetter
 
 from common.errors import DataError
 from ingest.statements import spark_literal
@@ -28,7 +30,7 @@ PUBLISHED, ROLLED_BACK, UNDONE = "published", "rolled_back", "undone"
 _PUBLISHES = {
     "publish_id": "string", "started_at": "timestamp", "branch": "string",
     "table_name": "string", "before_snapshot": "bigint", "after_snapshot": "bigint",
-    "shows": "string", "shown_before": "string",
+    "shows": "string", "shown_before": "string", "number": "bigint",
 }  # fmt: skip
 _EVENTS = {"publish_id": "string", "happened_at": "timestamp", "event": "string"}
 
@@ -52,6 +54,7 @@ class Entry:
         shows: the publish whose state readers have after it: itself, for a publish.
         shown_before: the publish whose state they had; empty before the first.
         moves: every table of the warehouse.
+        number: its place in the journal.
         event: what became of it; empty while it is under way.
         started_at: UTC, to the second.
         seconds: from its start until now, or until its event.
@@ -62,9 +65,15 @@ class Entry:
     shows: str
     shown_before: str
     moves: tuple[Move, ...]
+    number: int = 0
     event: str = ""
     started_at: str = ""
     seconds: float = 0.0
+
+    @property
+    def what(self) -> str:
+        """The entry in words."""
+        return f"publish {self.id}" if self.branch else f"the rollback to {self.shows}"
 
     @property
     def changes(self) -> list[Move]:
@@ -80,12 +89,14 @@ class Journal:
         self.publishes = f"{lake.schema('ops')}.publishes"
         self._events = f"{lake.schema('ops')}.publish_events"
 
-    def prepare(self) -> None:
-        """Make the journal's tables, and columns of theirs, where they are missing."""
-        ops = self._lake.schema("ops")
-        if (ops,) not in self._lake.rows("SHOW NAMESPACES"):
-            self._lake.rows(f"CREATE NAMESPACE IF NOT EXISTS {ops}")
-        ensure(self._lake, {self.publishes: _PUBLISHES, self._events: _EVENTS})
+    def prepare(self, others: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        """Make the journal's tables and others, and columns, where they are missing.
+
+        Args:
+            others: as for `ensure`.
+        """
+        ours = {self.publishes: _PUBLISHES, self._events: _EVENTS}
+        ensure(self._lake, {**ours, **(others or {})})
 
     def intend(self, entry: Entry) -> None:
         """Write down what is about to move, in one commit."""
@@ -93,7 +104,7 @@ class Journal:
         shows = [spark_literal(t) for t in (entry.shows, entry.shown_before)]
         rows = [
             f"({texts[0]}, current_timestamp(), {texts[1]}, {spark_literal(m.table)}, "
-            f"{_number(m.before)}, {_number(m.after)}, {', '.join(shows)})"
+            f"{_number(m.before)}, {_number(m.after)}, {', '.join(shows)}, {entry.number})"
             for m in entry.moves
         ]
         self._lake.rows(
@@ -103,33 +114,47 @@ class Journal:
 
     def record(self, entry: Entry, event: str) -> None:
         """Write down what became of an entry."""
-        self._lake.rows(
+        self._lake.rows(self.recording(entry, event))
+
+    def recording(self, entry: Entry, event: str) -> str:
+        """The statement that writes it down."""
+        return (
             f"INSERT INTO {self._events} VALUES ({spark_literal(entry.id)}, "
             f"current_timestamp(), {spark_literal(event)})"
         )
 
     def history(self) -> History:
         """The newest entries; enough to return to any of the publishes kept."""
-        rows = self._lake.rows(
-            f"WITH newest AS (SELECT publish_id, max(started_at) AS at FROM "
-            f"{self.publishes} GROUP BY publish_id ORDER BY at DESC LIMIT {4 * KEPT}), "
-            f"ends AS (SELECT publish_id, max_by(event, happened_at) AS event, "
-            f"max(happened_at) AS at FROM {self._events} GROUP BY publish_id) "
-            f"SELECT p.publish_id, p.branch, coalesce(p.shows, ''), "
-            f"coalesce(p.shown_before, ''), coalesce(e.event, ''), "
-            f"date_format(n.at, 'yyyy-MM-dd HH:mm:ss'), "
-            f"cast(coalesce(e.at, current_timestamp()) AS double) - cast(n.at AS double), "
-            f"p.table_name, p.before_snapshot, p.after_snapshot FROM newest n "
-            f"JOIN {self.publishes} p ON p.publish_id = n.publish_id "
-            f"LEFT JOIN ends e ON e.publish_id = n.publish_id "
-            f"ORDER BY n.at DESC, p.publish_id, p.table_name"
-        )
+        ends, rows = self._lake.each([
+            f"SELECT publish_id, event, cast(happened_at AS double) FROM {self._events}",
+            f"SELECT publish_id, branch, shows, shown_before, number, "
+            f"cast(started_at AS double), table_name, before_snapshot, after_snapshot, "
+            f"cast(current_timestamp() AS double) FROM {self.publishes} WHERE "
+            f"coalesce(number, 0) > (SELECT coalesce(max(number), 0) FROM "
+            f"{self.publishes}) - {4 * KEPT}",
+        ])  # fmt: skip
+        became = {
+            name: (event, at) for name, event, at in sorted(ends, key=itemgetter(2))
+        }
         entries = []
-        for head, group in groupby(rows, lambda row: row[:7]):
-            name, branch, shows, before, event, at, seconds = head
-            moves = tuple(Move(*row[7:]) for row in group)
+        newest = sorted(rows, key=lambda row: (-(row[4] or 0), -row[5], row[0], row[6]))
+        for head, group in groupby(newest, itemgetter(slice(6))):
+            name, branch, shows, before, number, began = head
+            found = list(group)
+            event, ended = became.get(name, ("", found[0][9]))
+            at = datetime.fromtimestamp(began, timezone.utc)
             entries.append(
-                Entry(name, branch, shows, before, moves, event, at, round(seconds, 2))
+                Entry(
+                    id=name,
+                    branch=branch,
+                    shows=shows or "",
+                    shown_before=before or "",
+                    moves=tuple(Move(*row[6:9]) for row in found),
+                    number=number or 0,
+                    event=event,
+                    started_at=f"{at:%Y-%m-%d %H:%M:%S}",
+                    seconds=round(max(ended - began, 0.0), 2),
+                )
             )
         return History(entries)
 
@@ -139,6 +164,11 @@ class History:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = list(entries)
+
+    def next(self, name: str, branch: str, shows: str, moves: Sequence[Move]) -> Entry:
+        """The entry that follows on these."""
+        number = self.entries[0].number + 1 if self.entries else 1
+        return Entry(name, branch, shows, self.shown, tuple(moves), number)
 
     @property
     def unfinished(self) -> Entry | None:
@@ -195,15 +225,16 @@ def ensure(lake: Lake, tables: Mapping[str, Mapping[str, str]]) -> None:
         tables: name -> column -> type.
     """
     present = lake.tables(("ops",))
-    for table, columns in tables.items():
-        if table not in present:
-            lake.rows(_create(table, columns))
-            continue
-        described = lake.rows(f"DESCRIBE QUERY SELECT * FROM {table}")
-        known = {row[0] for row in described}
-        for name, kind in columns.items():
-            if name not in known:
-                lake.rows(f"ALTER TABLE {table} ADD COLUMNS ({name} {kind})")
+    if not present:
+        lake.rows(f"CREATE NAMESPACE IF NOT EXISTS {lake.schema('ops')}")
+    there = [table for table in tables if table in present]
+    described = lake.each(f"DESCRIBE QUERY SELECT * FROM {table}" for table in there)
+    known = {table: {row[0] for row in rows} for table, rows in zip(there, described)}
+    lake.each(_create(t, columns) for t, columns in tables.items() if t not in known)
+    for table, names in known.items():
+        missing = [f"{n} {k}" for n, k in tables[table].items() if n not in names]
+        if missing:
+            lake.rows(f"ALTER TABLE {table} ADD COLUMNS ({', '.join(missing)})")
 
 
 def _create(table: str, columns: Mapping[str, str]) -> str:

@@ -97,10 +97,11 @@ class Lake:
             f"{quoted(table)}.refs WHERE type = 'BRANCH'"
             for table in tables
         ]
-        for table, name, snapshot in (
-            self.rows(" UNION ALL ".join(parts)) if parts else ()
-        ):
-            found[table][name] = int(snapshot)
+        # Planning is most of it, so each session plans its share.
+        shares = [parts[number::PARALLEL] for number in range(PARALLEL)]
+        for rows in self.each(" UNION ALL ".join(share) for share in shares if share):
+            for table, name, snapshot in rows:
+                found[table][name] = int(snapshot)
         return found
 
     def expired(self, snapshots: Iterable[tuple[str, int]]) -> list[str]:

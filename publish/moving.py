@@ -8,13 +8,13 @@ a reader can see some tables new and some old is as short as the engine allows.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from common.errors import DataError
+from common.errors import DataError, ServiceError
 from common.progress import say
 from publish import journal
-from publish.journal import Entry, Journal, Move
+from publish.journal import Entry, History, Journal, Move
 from publish.lake import (
     MAIN,
     Lake,
@@ -38,21 +38,22 @@ class Moved:
         id: the entry of the journal.
         tables: how many changed.
         mixed_window_seconds: for how long a reader could see some new and some old.
+        shown: every table of the warehouse -> snapshot that readers see now.
     """
 
     id: str
     tables: int
     mixed_window_seconds: float
+    shown: dict[str, int] = field(default_factory=dict)
 
 
 def shown_snapshots(lake: Lake) -> dict[str, int]:
     """Table -> snapshot that readers see; tables without one left out."""
-    heads = lake.heads(lake.tables())
-    return {table: refs[MAIN] for table, refs in heads.items() if MAIN in refs}
+    return _shown(lake.heads(lake.tables()))
 
 
 def publish_branch(
-    lake: Lake, branch: str, publish_id: str, base: Mapping[str, int]
+    lake: Lake, branch: str, publish_id: str, base: Mapping[str, int], past: History
 ) -> Moved:
     """Make a tested branch what readers see.
 
@@ -60,52 +61,53 @@ def publish_branch(
         lake: sessions on the warehouse.
         branch: where the build has written.
         publish_id: the name of the publish in the journal.
-        base: what readers saw when the build began, as of `shown_snapshots`.
+        base: what readers saw before the build, as of `shown_snapshots`.
+        past: the journal as it was then; nothing has been published since, or tables
+            were not as in `base`.
 
     Raises:
         DataError: something else has written since the build began, or a table
             could not move; readers see what they saw before.
-        ServiceError: the engine went away; the next command completes the publish.
+        ServiceError: the engine went away, or a table can move neither forward nor
+            back; the next command completes or undoes the publish.
     """
     heads = lake.heads(lake.tables())
     foreign = [t for t, refs in heads.items() if refs.get(MAIN) != base.get(t)]
     if foreign:
         raise DataError(
-            f"Publishing: {', '.join(foreign)} changed since the branch was begun, by "
+            f"Publishing: {', '.join(foreign)} changed since the run began, by "
             "something else (a plain `dbt build`?); nothing was published",
             "let nothing else write to core, marts and snapshots, then run `ecom run`",
         )
-    moves = tuple(
+    moves = [
         Move(table, refs.get(MAIN), refs.get(branch, refs.get(MAIN)))
         for table, refs in heads.items()
         if branch in refs or MAIN in refs
-    )
-    ledger = Journal(lake)
-    entry = Entry(publish_id, branch, publish_id, ledger.history().shown, moves)
+    ]
+    entry = past.next(publish_id, branch, publish_id, moves)
+    shown = {move.table: move.after for move in moves if move.after is not None}
     if not entry.changes:
-        return Moved(publish_id, 0, 0.0)
+        return Moved(publish_id, 0, 0.0, shown)
+    used = [
+        drop_branch(table, branch) for table, refs in heads.items() if branch in refs
+    ]
+    ledger = Journal(lake)
     with held_back():
         ledger.intend(entry)
-        try:
-            window = _carry_out(lake, entry)
-        except DataError as error:
-            _undo(lake, entry)
-            ledger.record(entry, journal.UNDONE)
-            raise DataError(
-                f"Publishing {branch}: {error.args[0]}; nothing was published",
-                "run `ecom run` to build anew",
-            ) from error
-        ledger.record(entry, journal.PUBLISHED)
-    lake.each(drop_branch(t, branch) for t, refs in heads.items() if branch in refs)
-    return Moved(publish_id, len(entry.changes), window)
+        say(f"Moving {len(entry.changes)} tables to {branch}")
+        window = _carry_out(lake, entry, heads, used)
+    return Moved(publish_id, len(entry.changes), window, shown)
 
 
-def roll_back(lake: Lake, entry_id: str, name: str | None = None) -> tuple[str, Moved]:
+def roll_back(
+    lake: Lake, entry_id: str, past: History, name: str | None = None
+) -> tuple[str, Moved]:
     """Make core and marts what they were at an earlier publish.
 
     Args:
         lake: sessions on the warehouse.
         entry_id: the name of the rollback in the journal.
+        past: the journal.
         name: the publish to return to; none means the one before the present.
 
     Returns:
@@ -114,17 +116,16 @@ def roll_back(lake: Lake, entry_id: str, name: str | None = None) -> tuple[str, 
     Raises:
         DataError: there is no such publish, or a snapshot of it has expired; nothing
             has changed.
+        ServiceError: as for `publish_branch`.
     """
-    ledger = Journal(lake)
-    past = ledger.history()
     shows, states = past.back_to(name)
     heads = lake.heads(lake.tables())
-    moves = tuple(
+    moves = [
         Move(table, refs.get(MAIN), states.get(table, refs.get(MAIN)))
         for table, refs in heads.items()
         if table.startswith(_restored(lake))
-    )
-    entry = Entry(entry_id, "", shows, past.shown, moves)
+    ]
+    entry = past.next(entry_id, "", shows, moves)
     expired = lake.expired((m.table, m.after) for m in entry.changes if m.after)
     if expired:
         raise DataError(
@@ -133,52 +134,46 @@ def roll_back(lake: Lake, entry_id: str, name: str | None = None) -> tuple[str, 
             "run `ecom run` to publish the present source",
         )
     with held_back():
-        ledger.intend(entry)
-        window = _carry_out(lake, entry)
-        ledger.record(entry, journal.ROLLED_BACK)
+        Journal(lake).intend(entry)
+        window = _carry_out(lake, entry, heads)
     return shows, Moved(entry_id, len(entry.changes), window)
 
 
-def recover(lake: Lake) -> Moved | None:
+def recover(lake: Lake, past: History) -> Moved | None:
     """Complete or undo what died on its way, so that no reader stays with a mix.
 
     Returns:
         What was completed, with the time since it began as its window.
     """
-    ledger = Journal(lake)
-    cut_off = ledger.history().unfinished
+    cut_off = past.unfinished
     if cut_off is None:
         return None
-    present = set(lake.tables())
-    kept = tuple(move for move in cut_off.moves if move.table in present)
-    entry = replace(cut_off, moves=kept)
-    what = f"publish {entry.id}" if entry.branch else f"the rollback to {entry.shows}"
+    heads = lake.heads(lake.tables())
+    entry = replace(cut_off, moves=tuple(m for m in cut_off.moves if m.table in heads))
     with held_back():
-        say(f"Completing {what}, which was cut off {entry.seconds:.0f} s ago")
+        say(f"Completing {entry.what}, which was cut off {entry.seconds:.0f} s ago")
         try:
-            _carry_out(lake, entry)
-            ledger.record(
-                entry, journal.PUBLISHED if entry.branch else journal.ROLLED_BACK
-            )
+            _carry_out(lake, entry, heads)
         except DataError as error:
-            if not entry.branch:
-                raise
-            say(f"Undoing {what} instead: {error.args[0]}")
-            _undo(lake, entry)
-            ledger.record(entry, journal.UNDONE)
+            say(str(error.args[0]))
             return None
     return Moved(entry.id, len(entry.changes), entry.seconds)
 
 
-def discard(lake: Lake, keep: str = "") -> None:
+def discard(lake: Lake, keep: str = "", columns: bool = True) -> dict[str, int]:
     """Forget what runs that failed have left: branches, tables, columns.
 
     Args:
         lake: sessions on the warehouse.
         keep: a branch that stays, with its tables and columns.
+        columns: whether columns may have been left even where no branch was.
+
+    Returns:
+        Table -> snapshot that readers see.
     """
+    heads = lake.heads(lake.tables())
     stale: dict[str, list[str]] = {}
-    for table, refs in lake.heads(lake.tables()).items():
+    for table, refs in heads.items():
         if MAIN not in refs and keep not in refs:
             # No publish ever had it, and readers see it empty.
             lake.rows(restore(table, None))
@@ -188,11 +183,13 @@ def discard(lake: Lake, keep: str = "") -> None:
             for name in refs
             if (name.startswith(BRANCH_PREFIX) or name == BY_HAND) and name != keep
         ]
+    columns = columns or any(stale.values())
     # One at a time of each table: two commits to it would be in each other's way.
     while any(stale.values()):
         lake.each(drop_branch(t, names.pop()) for t, names in stale.items() if names)
-    if not keep:
-        hide_new_columns(lake)
+    if columns and not keep:
+        hide_new_columns(lake, _shown(heads))
+    return _shown(heads)
 
 
 def hide_new_columns(lake: Lake, shown: Mapping[str, int] | None = None) -> None:
@@ -207,13 +204,47 @@ def hide_new_columns(lake: Lake, shown: Mapping[str, int] | None = None) -> None
         say(f"Columns of no publish are gone: {table} ({', '.join(names)})")
 
 
-def _carry_out(lake: Lake, entry: Entry) -> float:
-    """Move every table that has not moved yet; safe to repeat.
+def _carry_out(
+    lake: Lake,
+    entry: Entry,
+    heads: Mapping[str, Mapping[str, int]],
+    leftovers: Sequence[str] = (),
+) -> float:
+    """Move every table that has not moved yet, or give all back; safe to repeat.
+
+    Args:
+        lake: sessions on the warehouse.
+        entry: what moves; the journal has it, and gets what became of it.
+        heads: its tables' branches as they are now.
+        leftovers: statements to run once all is done.
 
     Returns:
         Seconds in which a reader could see some moved and some not.
+
+    Raises:
+        DataError: a table could not move; readers have what they had before.
+        ServiceError: nor could all go back.
     """
-    heads = lake.heads([move.table for move in entry.changes])
+    ledger = Journal(lake)
+    try:
+        window = _move(lake, entry, heads)
+    except DataError as error:
+        _undo(lake, entry, error)
+        ledger.record(entry, journal.UNDONE)
+        raise DataError(
+            f"Undone: {entry.what}: {error.args[0]}; readers see what they saw before",
+            "run `ecom run` to build anew",
+        ) from error
+    done = journal.PUBLISHED if entry.branch else journal.ROLLED_BACK
+    try:
+        lake.each([ledger.recording(entry, done), *leftovers])
+    except DataError as error:
+        # All have moved: whatever is missing, the next command finds and does.
+        say(f"Left for the next command: {error.args[0]}")
+    return window
+
+
+def _move(lake: Lake, entry: Entry, heads: Mapping[str, Mapping[str, int]]) -> float:
     waiting = {
         move.table: fast_forward(move.table, entry.branch)
         if entry.branch
@@ -221,26 +252,49 @@ def _carry_out(lake: Lake, entry: Entry) -> float:
         for move in entry.changes
         if heads[move.table].get(MAIN) != move.after
     }
-    seen = [table for table in waiting if _is_read(lake, table)]
-    lake.each(waiting[table] for table in waiting if table not in seen)
+    dropped = {m.table for m in entry.changes if m.after is None}
+    seen = [t for t in waiting if _is_read(lake, t) and t not in dropped]
+    lake.each(waiting[t] for t in waiting if t not in seen and t not in dropped)
     began = time.monotonic()
     lake.each(waiting[table] for table in seen)
     window = round(time.monotonic() - began, 2) if len(seen) > 1 else 0.0
     if not entry.branch:
-        hide_new_columns(
-            lake, {m.table: m.after for m in entry.changes if m.after is not None}
-        )
+        _take_away(lake, entry, [waiting[table] for table in dropped])
     return window
 
 
-def _undo(lake: Lake, entry: Entry) -> None:
+def _take_away(lake: Lake, entry: Entry, drops: Sequence[str]) -> None:
+    """End a rollback by what cannot be taken back itself: dropped tables and columns."""
+    kept = {m.table: m.after for m in entry.changes if m.after is not None}
+    try:
+        lake.each(drops)
+        hide_new_columns(lake, kept)
+    except DataError as error:
+        raise ServiceError(
+            f"{entry.what} is almost done: {error.args[0]}",
+            "mend what is named; the next command of this home completes it",
+        ) from error
+
+
+def _undo(lake: Lake, entry: Entry, reason: DataError) -> None:
     """Give back what readers had, where it has moved; what others wrote stays."""
-    heads = lake.heads([move.table for move in entry.changes])
-    lake.each(
-        restore(move.table, move.before)
-        for move in entry.changes
-        if heads[move.table].get(MAIN) == move.after
-    )
+    try:
+        heads = lake.heads([move.table for move in entry.changes])
+        lake.each(
+            restore(move.table, move.before)
+            for move in entry.changes
+            if heads[move.table].get(MAIN) == move.after
+        )
+    except DataError as error:
+        raise ServiceError(
+            f"{entry.what} could be neither completed ({reason.args[0]}) nor undone "
+            f"({error.args[0]}): readers may see tables mixed",
+            "mend what is named, then say the same command again: it completes or undoes it",
+        ) from error
+
+
+def _shown(heads: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    return {table: refs[MAIN] for table, refs in heads.items() if MAIN in refs}
 
 
 def _restored(lake: Lake) -> tuple[str, str]:

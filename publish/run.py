@@ -12,12 +12,12 @@ from typing import Any, Protocol
 from common.errors import DataError, EcomError
 from common.progress import say, task
 from common.settings import Settings
-from publish import building, costs, in_home, moving, runs
+from publish import building, costs, in_home, moving, runs, shown
 from publish.building import Scope
 from publish.failures import build_error
 from publish.in_home import Run, RunReport, last_run, one_at_a_time
-from publish.journal import Entry, Journal
-from publish.lake import SCHEMAS, Lake, open_lake
+from publish.journal import Entry, History, Journal
+from publish.lake import MAIN, SCHEMAS, Lake, open_lake
 from publish.signals import ends_politely
 from stack.endpoints import connect_url, source_dsn
 from stack.hdfs_access import demand_writable
@@ -34,6 +34,9 @@ class Showing(Protocol):
 
     def draw(self) -> None:
         """Draw the charts."""
+
+    def is_drawn(self) -> bool:
+        """Whether all files of the charts are there."""
 
     def write_site(self) -> None:
         """Write the site, from the charts and what `ops` has recorded."""
@@ -59,14 +62,18 @@ def run(
     """
     with one_at_a_time(settings), ends_politely(), open_lake(settings) as lake:
         _check_folders(settings)
-        settle(settings, lake)
-        moving.discard(lake)
-        this = Run(RunReport(*_new_id()))
+        past = settle(settings, lake)
+        last = last_run(settings)
+        clean = last is not None and last.report.result == in_home.SUCCESS
+        base = moving.discard(lake, columns=not clean)
+        this = Run(RunReport(*_new_id()), base=base)
         with _recorded(settings, lake, this):
             _build_on_branch(settings, lake, this, scope)
             if publishes:
-                _publish(settings, lake, this)
-                _show(settings, lake, this, showing)
+                moved = _publish(settings, lake, this, past)
+                _show(settings, lake, this, showing, moved)
+    for line in in_home.describe_unmade(this.unmade):
+        say(f"  {line}")
     return this.report
 
 
@@ -77,7 +84,7 @@ def publish_tested(settings: Settings) -> RunReport:
         DataError: there is none, or something has written since it was built.
     """
     with one_at_a_time(settings), ends_politely(), open_lake(settings) as lake:
-        settle(settings, lake)
+        past = settle(settings, lake)
         last = last_run(settings)
         if last is None or not last.tested:
             raise DataError(
@@ -85,9 +92,9 @@ def publish_tested(settings: Settings) -> RunReport:
                 "run `ecom run`, which builds, tests and publishes",
             )
         report = RunReport(*_new_id(), branch=last.report.branch)
-        this = Run(report, base=last.base, tested=True)
+        this = Run(report, base=last.base, tested=True, unmade=last.unmade)
         with _recorded(settings, lake, this):
-            _publish(settings, lake, this)
+            _publish(settings, lake, this, past)
     return this.report
 
 
@@ -105,10 +112,10 @@ def rollback(settings: Settings, to: str | None) -> tuple[str, moving.Moved]:
         DataError: there is no such publish.
     """
     with one_at_a_time(settings), ends_politely(), open_lake(settings) as lake:
-        settle(settings, lake)
+        past = settle(settings, lake)
         last = last_run(settings)
         with _moving(settings, last, "a rollback"):
-            shows, moved = moving.roll_back(lake, _new_id()[0], to)
+            shows, moved = moving.roll_back(lake, _new_id()[0], past, to)
         if last is not None and last.tested:
             say(f"Branch {last.report.branch} was built on what is no longer shown")
             last.tested = False
@@ -124,14 +131,19 @@ def publishes(settings: Settings) -> list[Entry]:
         return ledger.history().kept
 
 
-def settle(settings: Settings, lake: Lake) -> None:
+def settle(settings: Settings, lake: Lake) -> History:
     """Complete or undo what an earlier command of this home has left half done.
 
     The caller holds the home (`in_home.one_at_a_time`).
+
+    Returns:
+        The journal as it stands then.
     """
-    Journal(lake).prepare()
-    runs.prepare(lake)
-    runs.settle(settings, lake, moving.recover(lake))
+    ledger = Journal(lake)
+    ledger.prepare(runs.tables(lake))
+    past = ledger.history()
+    runs.settle(settings, lake, moving.recover(lake, past))
+    return ledger.history() if past.unfinished else past
 
 
 # --- the phases
@@ -142,7 +154,6 @@ def _build_on_branch(settings: Settings, lake: Lake, this: Run, scope: Scope) ->
     if scope.days is None:
         with _phase(settings, this, "ingest"):
             _ingest(settings, report)
-    this.base = moving.shown_snapshots(lake)
     report.branch = moving.BRANCH_PREFIX + report.run_id
     with _phase(settings, this, "build"):
         try:
@@ -154,14 +165,17 @@ def _build_on_branch(settings: Settings, lake: Lake, this: Run, scope: Scope) ->
             moving.hide_new_columns(lake)
             raise
     this.tested = True
+    this.unmade = building.unmade(lake, this.base, building.manifest())
     this.write(settings)
 
 
-def _publish(settings: Settings, lake: Lake, this: Run) -> None:
+def _publish(settings: Settings, lake: Lake, this: Run, past: History) -> moving.Moved:
     report = this.report
     with _phase(settings, this, "publish"), _moving(settings, this, "a publish"):
         try:
-            moved = moving.publish_branch(lake, report.branch, report.run_id, this.base)
+            moved = moving.publish_branch(
+                lake, report.branch, report.run_id, this.base, past
+            )
         except DataError:
             this.tested = False
             moving.hide_new_columns(lake)
@@ -173,22 +187,22 @@ def _publish(settings: Settings, lake: Lake, this: Run) -> None:
         f"Published {moved.tables} tables; readers could see a mix for "
         f"{moved.mixed_window_seconds:.2f} s"
     )
+    return moved
 
 
-def _show(settings: Settings, lake: Lake, this: Run, showing: Showing) -> None:
+def _show(
+    settings: Settings, lake: Lake, this: Run, showing: Showing, moved: moving.Moved
+) -> None:
     """Compare with the source and show what is published, also where they differ."""
     with _phase(settings, this, "reconcile"):
         problems = _reconcile(settings)
-    with _phase(settings, this, "docs"):
-        # The catalogue of what readers see, so not on the branch.
-        target = "local" if settings.target == "audit" else settings.target
-        arguments = ["docs", "generate", "--static", "--target", target]
-        if not building.dbt(settings, arguments, {}):
-            problems.append(
-                DataError("dbt could not write its docs", "read its message above")
-            )
-    with _phase(settings, this, "charts"):
-        showing.draw()
+    made_of = shown.digest(moved.shown)
+    if shown.is_made_of(made_of) and showing.is_drawn():
+        say("Docs and charts show what readers see already")
+    else:
+        problems += _docs_and_charts(settings, this, showing)
+        if not problems:
+            shown.remember(made_of)
     # Before the site, so that its status page has this run.
     this.report.result = in_home.FAILED if problems else in_home.SUCCESS
     this.report.error = "; ".join(str(problem.args[0]) for problem in problems)
@@ -197,6 +211,28 @@ def _show(settings: Settings, lake: Lake, this: Run, showing: Showing) -> None:
         showing.write_site()
     if problems:
         raise problems[0]
+
+
+def _docs_and_charts(
+    settings: Settings, this: Run, showing: Showing
+) -> list[DataError]:
+    """Make them anew; the error to end the run with, where dbt could not."""
+    shown.forget()
+    with _phase(settings, this, "docs"):
+        # What readers see; on another target dbt would parse the project anew.
+        arguments = [
+            "docs",
+            "generate",
+            "--static",
+            "--target",
+            building.target(settings),
+        ]
+        made = building.dbt(settings, arguments, {"ECOM_AUDIT_BRANCH": MAIN})
+    with _phase(settings, this, "charts"):
+        showing.draw()
+    if made:
+        return []
+    return [DataError("dbt could not write its docs", "read its message above")]
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from common.progress import say
 from common.settings import PROJECT, Settings
 from ingest.statements import spark_literal, spark_timestamp
 from publish.in_home import KILLED, RUNNING, Run, last_run
-from publish.journal import ensure
 from publish.lake import Lake
 from publish.moving import Moved
 
@@ -25,9 +24,9 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def prepare(lake: Lake) -> None:
-    """Make the table, and columns of it, where they are missing."""
-    ensure(lake, {_table(lake): COLUMNS})
+def tables(lake: Lake) -> dict[str, dict[str, str]]:
+    """The table of runs, as `journal.ensure` takes it."""
+    return {_table(lake): COLUMNS}
 
 
 def record(settings: Settings, lake: Lake, run: Run) -> None:

@@ -11,12 +11,10 @@ know get their schema's. Three things must survive it:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 from common.errors import DataError, UsageError
@@ -111,12 +109,7 @@ def maintain(settings: Settings, dry_run: bool) -> list[Upkeep]:
     """
     with one_at_a_time(settings), open_lake(settings) as lake:
         settle(settings, lake)
-        last = last_run(settings)
-        if last is not None and last.tested:
-            raise DataError(
-                "Upkeep: a tested branch waits, and could not be published after it",
-                "run `ecom publish`, or `ecom run` to build anew",
-            )
+        refuse_while_one_waits(settings)
         policies = read_policies(settings)
         needed = _needed_since(lake)
         done = []
@@ -129,17 +122,27 @@ def maintain(settings: Settings, dry_run: bool) -> list[Upkeep]:
     return done
 
 
+def refuse_while_one_waits(settings: Settings) -> None:
+    """Refuse to change tables under a branch that waits to be published.
+
+    Raises:
+        DataError: one does.
+    """
+    last = last_run(settings)
+    if last is not None and last.tested:
+        raise DataError(
+            "Upkeep: a tested branch waits, and could not be published after it",
+            "run `ecom publish`, or `ecom run` to build anew",
+        )
+
+
 def read_policies(settings: Settings) -> dict[str, Policy]:
     """Table, or schema for tables dbt does not know, -> policy.
 
     Raises:
         DataError: dbt cannot parse the project.
     """
-    target = building.target_folder()
-    if not building.dbt(settings, ["--quiet", "parse"], {}):
-        raise DataError("Upkeep: dbt cannot read the project", "read its message above")
-    text = Path(target / "manifest.json").read_text(encoding="utf-8")
-    return policies_of(json.loads(text))
+    return policies_of(building.parsed(settings))
 
 
 def policies_of(manifest: Mapping[str, Any]) -> dict[str, Policy]:
@@ -323,7 +326,7 @@ def days_of(lake: Lake, table: str) -> dict[str, str]:
 
 def _tell_build_state(lake: Lake, table: str, before: _State, after: _State) -> None:
     """Let `build_state` know the compacted table by its new version and files."""
-    state = f"{lake.schema('core')}.build_state"
+    state = building.build_state(lake)
     if not before.version or state not in lake.tables(("core",)):
         return
     lake.rows(

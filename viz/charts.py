@@ -100,6 +100,16 @@ def draw_all(settings: Settings, out: Path) -> list[ChartResult]:
     return [result for result, _ in made]
 
 
+def are_drawn(out: Path) -> bool:
+    """Whether a folder has every file of the charts that it speaks of."""
+    try:
+        index = json.loads((out / INDEX).read_text(encoding="utf-8"))
+        names = [name for entry in index for name in entry["files"].values()]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(names) and all((out / name).is_file() for name in names)
+
+
 def write_all(made: list[tuple[ChartResult, dict[str, bytes]]], out: Path) -> None:
     """Write drawn charts and then `charts.json`, which names them."""
     out.mkdir(parents=True, exist_ok=True)

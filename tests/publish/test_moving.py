@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from common.errors import DataError
+from common.errors import DataError, ServiceError
 from common.settings import Settings
 from publish import journal, moving, upkeep
-from publish.journal import Entry, Journal, Move
+from publish.journal import Entry, History, Journal, Move
 from publish.lake import MAIN, Lake, fast_forward, open_lake
 from publish.moving import discard, publish_branch, recover, roll_back, shown_snapshots
 
@@ -60,8 +61,24 @@ class Shop:
 
     def publish(self, number: int, *tables: str) -> moving.Moved:
         base = shown_snapshots(self.lake)
-        branch = self.build(number, *tables)
-        return publish_branch(self.lake, branch, f"p{number}", base)
+        self.build(number, *tables)
+        return self.show(number, base)
+
+    def show(self, number: int, base: Mapping[str, int]) -> moving.Moved:
+        """Publish what was built on the branch of a number."""
+        return publish_branch(
+            self.lake, f"audit_b{number}", f"p{number}", base, self.past()
+        )
+
+    def past(self) -> History:
+        return Journal(self.lake).history()
+
+    def back(self, name: str | None = None) -> str:
+        """Roll back; the publish that readers see then."""
+        return roll_back(self.lake, uuid.uuid4().hex, self.past(), name)[0]
+
+    def settle(self) -> moving.Moved | None:
+        return recover(self.lake, self.past())
 
     def seen(self) -> list[int | None]:
         """What a reader finds in each table; None where it is empty or not there."""
@@ -70,6 +87,13 @@ class Shop:
             (self.lake.rows(f"SELECT max(n) FROM {t}")[0][0] if t in present else None)
             for t in self.tables
         ]
+
+    def expire(self, table: str) -> None:
+        """Let go of every snapshot but the one shown."""
+        self.lake.rows(
+            f"CALL lake.system.expire_snapshots(table => '{table}', "
+            "older_than => now(), retain_last => 1)"
+        )
 
     def refs(self) -> set[str]:
         heads = self.lake.heads(self.lake.tables())
@@ -109,10 +133,8 @@ def cut_off(shop: Shop, number: int, *moved: str) -> Entry:
     """A publish that died when only `moved` had moved."""
     heads = shop.lake.heads(shop.lake.tables())
     branch = f"audit_b{number}"
-    entry = Entry(
-        f"p{number}", branch, f"p{number}", Journal(shop.lake).history().shown,
-        tuple(Move(t, refs.get(MAIN), refs[branch]) for t, refs in heads.items()),
-    )  # fmt: skip
+    moves = [Move(t, refs.get(MAIN), refs[branch]) for t, refs in heads.items()]
+    entry = shop.past().next(f"p{number}", branch, f"p{number}", moves)
     Journal(shop.lake).intend(entry)
     shop.lake.each(fast_forward(table, branch) for table in moved)
     return entry
@@ -121,37 +143,37 @@ def cut_off(shop: Shop, number: int, *moved: str) -> Entry:
 def test_a_publish_shows_all_tables_and_a_rollback_takes_them_back(shop: Shop) -> None:
     shop.build(1)
     assert shop.seen() == [None] * 4, "a branch was read by readers"
-    first = publish_branch(shop.lake, "audit_b1", "p1", {})
+    first = shop.show(1, {})
     assert (first.tables, shop.seen()) == (4, [1] * 4)
     assert first.mixed_window_seconds > 0
     assert shop.refs() == {MAIN}
 
     with pytest.raises(DataError, match="no publish before this one"):
-        roll_back(shop.lake, "r0")
+        shop.back()
 
-    again = publish_branch(shop.lake, "audit_b0", "p0", shown_snapshots(shop.lake))
+    again = shop.show(0, shown_snapshots(shop.lake))
     assert again.tables == 0, "nothing new is no publish"
 
     with a_reader(shop) as torn:
         shop.publish(2, shop.kept, shop.state, shop.dim)
         shop.publish(3)
     assert not torn, "a reader saw a table half written"
-    assert [e.id for e in Journal(shop.lake).history().kept] == ["p3", "p2", "p1"]
-    assert roll_back(shop.lake, "r1")[0] == "p2"
+    assert [e.id for e in shop.past().kept] == ["p3", "p2", "p1"]
+    assert shop.back() == "p2"
     # Snapshots hold what nothing else does, so they stay.
     assert shop.seen() == [3, 2, 2, 1]
-    assert roll_back(shop.lake, "r2")[0] == "p1"
+    assert shop.back() == "p1"
     assert shop.seen() == [3, 1, 1, 1]
-    assert [e.id for e in Journal(shop.lake).history().kept] == ["p1"]
+    assert [e.id for e in shop.past().kept] == ["p1"]
 
     # What was rolled back is built again on what readers see now.
     shop.publish(4)
     shop.publish(5)
     assert (shop.seen(), shop.refs()) == ([5] * 4, {MAIN})
-    assert [e.id for e in Journal(shop.lake).history().kept] == ["p5", "p4", "p1"]
+    assert [e.id for e in shop.past().kept] == ["p5", "p4", "p1"]
     with pytest.raises(DataError, match="no earlier publish p3"):
-        roll_back(shop.lake, "r3", "p3")
-    assert roll_back(shop.lake, "r4", "p1")[0] == "p1"
+        shop.back("p3")
+    assert shop.back("p1") == "p1"
     assert shop.seen() == [5, 1, 1, 1]
 
 
@@ -164,10 +186,10 @@ def test_new_columns_and_tables_are_gone_again_after_a_rollback(shop: Shop) -> N
     with shop.on_branch("audit_b2"):
         shop.lake.rows(f"INSERT OVERWRITE {shop.dim} VALUES (2, 'red')")
         shop.lake.rows(f"INSERT INTO {new} VALUES (2)")
-    publish_branch(shop.lake, "audit_b2", "p2", base)
+    shop.show(2, base)
     assert shop.lake.rows(f"SELECT * FROM {shop.dim}") == [(2, "red")]
 
-    roll_back(shop.lake, "r1")
+    shop.back()
     assert shop.lake.table(f"SELECT * FROM {shop.dim}") == (["n"], [(1,)])
     assert new not in shop.lake.tables()
 
@@ -178,12 +200,12 @@ def test_new_columns_and_tables_are_gone_again_after_a_rollback(shop: Shop) -> N
     with shop.on_branch("audit_b3"):
         shop.lake.rows(f"INSERT OVERWRITE {shop.dim} VALUES (3, 'green')")
         shop.lake.rows(f"INSERT INTO {new} VALUES (3)")
-    publish_branch(shop.lake, "audit_b3", "p3", base)
+    shop.show(3, base)
     shop.publish(4, shop.mart, new)
-    roll_back(shop.lake, "r2")
+    shop.back()
     assert shop.lake.rows(f"SELECT * FROM {shop.dim}") == [(3, "green")]
     assert shop.lake.rows(f"SELECT * FROM {new}") == [(3,)]
-    roll_back(shop.lake, "r3")
+    shop.back()
     assert new not in shop.lake.tables()
 
 
@@ -192,13 +214,37 @@ def test_a_publish_cut_off_between_tables_is_completed(shop: Shop) -> None:
     shop.build(2)
     cut_off(shop, 2, shop.dim)
     assert shop.seen() == [1, 1, 2, 1]
-    done = recover(shop.lake)
+    done = shop.settle()
     assert done is not None
     assert (done.id, done.tables) == ("p2", 4)
     assert done.mixed_window_seconds > 0
     assert shop.seen() == [2] * 4
-    assert recover(shop.lake) is None
-    assert Journal(shop.lake).history().shown == "p2"
+    assert shop.settle() is None
+    assert shop.past().shown == "p2"
+
+
+def test_the_journal_goes_by_numbers_and_waits_for_what_it_could_not_write(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.publish(1)
+    # The clock was a day ahead, and has been set right.
+    shop.lake.rows(
+        f"UPDATE {shop.lake.schema('ops')}.publishes SET started_at = now() + interval 1 day"
+    )
+    base = shown_snapshots(shop.lake)
+    shop.build(2)
+    # A full disk, say: all has moved, and its last line cannot be written.
+    monkeypatch.setattr(
+        Journal, "recording", lambda *_: "INSERT INTO nowhere VALUES (1)"
+    )
+    assert shop.show(2, base).tables == 4
+    monkeypatch.undo()
+    assert shop.seen() == [2] * 4
+    assert shop.past().unfinished is not None
+    assert shop.settle() is not None
+    assert shop.past().shown == "p2"
+    assert shop.back() == "p1"
+    assert shop.seen() == [2, 1, 1, 1]
 
 
 def test_a_publish_that_cannot_be_completed_is_undone(shop: Shop) -> None:
@@ -206,18 +252,28 @@ def test_a_publish_that_cannot_be_completed_is_undone(shop: Shop) -> None:
     shop.build(2)
     cut_off(shop, 2, shop.dim)
     shop.lake.rows(f"INSERT OVERWRITE {shop.mart} VALUES (99)")  # a plain dbt build
-    assert recover(shop.lake) is None
+    assert shop.settle() is None
     assert shop.seen() == [1, 1, 1, 99]
-    history = Journal(shop.lake).history()
+    history = shop.past()
     assert (history.entries[0].event, history.shown) == (journal.UNDONE, "p1")
+
+    # Nor can it be undone where a table's former snapshot is gone: it is said each time.
+    shop.build(4)
+    cut_off(shop, 4, shop.dim)
+    shop.expire(shop.dim)
+    shop.lake.rows(f"INSERT OVERWRITE {shop.mart} VALUES (99)")
+    with pytest.raises(ServiceError, match="could be neither completed"):
+        shop.settle()
+    assert shop.past().unfinished is not None
+    Journal(shop.lake).record(shop.past().entries[0], journal.UNDONE)
 
     # The same write, seen before anything has moved.
     base = shown_snapshots(shop.lake)
     shop.build(3, shop.dim)
     shop.lake.rows(f"INSERT OVERWRITE {shop.mart} VALUES (98)")
-    with pytest.raises(DataError, match="mart changed since the branch was begun"):
-        publish_branch(shop.lake, "audit_b3", "p3", base)
-    assert shop.seen() == [1, 1, 1, 98]
+    with pytest.raises(DataError, match="mart changed since the run began"):
+        shop.show(3, base)
+    assert shop.seen() == [1, 1, 4, 98]
 
 
 def test_a_rollback_cut_off_between_tables_is_completed(
@@ -225,20 +281,31 @@ def test_a_rollback_cut_off_between_tables_is_completed(
 ) -> None:
     shop.publish(1)
     shop.publish(2)
-    carry_out = moving._carry_out
+    move = moving._move
 
-    def dies(lake: Lake, entry: Entry) -> float:
-        carry_out(lake, replace(entry, moves=entry.moves[:1]))
+    def dies(lake: Lake, entry: Entry, heads: Any) -> float:
+        move(lake, replace(entry, moves=entry.moves[:1]), heads)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(moving, "_carry_out", dies)
+    monkeypatch.setattr(moving, "_move", dies)
     with pytest.raises(KeyboardInterrupt):
-        roll_back(shop.lake, "r1")
+        shop.back()
     assert len(set(shop.seen()[1:])) == 2, "not mixed"
     monkeypatch.undo()
-    assert recover(shop.lake) is not None
+    assert shop.settle() is not None
     assert shop.seen() == [2, 1, 1, 1]
-    assert Journal(shop.lake).history().shown == "p1"
+    assert shop.past().shown == "p1"
+
+    # Where one of the old snapshots went meanwhile, all tables stay as they were.
+    shop.publish(3)
+    monkeypatch.setattr(moving, "_move", dies)
+    with pytest.raises(KeyboardInterrupt):
+        shop.back()
+    monkeypatch.undo()
+    shop.expire(shop.mart)
+    assert shop.settle() is None
+    assert shop.seen() == [3] * 4
+    assert shop.past().shown == "p3"
 
 
 def test_what_a_failed_run_left_is_not_seen_and_goes(shop: Shop) -> None:
@@ -260,12 +327,9 @@ def test_what_a_failed_run_left_is_not_seen_and_goes(shop: Shop) -> None:
 def test_an_expired_snapshot_is_said_before_anything_moves(shop: Shop) -> None:
     shop.publish(1)
     shop.publish(2)
-    shop.lake.rows(
-        f"CALL lake.system.expire_snapshots(table => '{shop.mart}', "
-        "older_than => now(), retain_last => 1)"
-    )
+    shop.expire(shop.mart)
     with pytest.raises(DataError, match="mart has expired"):
-        roll_back(shop.lake, "r1")
+        shop.back()
     assert shop.seen() == [2] * 4
 
 
@@ -285,5 +349,5 @@ def test_upkeep_keeps_every_snapshot_that_a_rollback_needs(
     )  # fmt: skip
     done = {one.table: one for one in upkeep.maintain(shop.settings, dry_run=False)}
     assert done[shop.dim].snapshots_expired >= 2
-    roll_back(shop.lake, "r1")
+    shop.back()
     assert shop.seen() == [4, 1, 3, 1]

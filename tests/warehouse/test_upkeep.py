@@ -60,7 +60,7 @@ def test_upkeep_changes_no_row_and_costs_the_next_build_nothing(
         journal = Journal(lake)
         journal.prepare()
         move = Move("core.dim_product", products[-2], products[-1])
-        entry = Entry("p1", "audit_p1", "p1", "", (move,))
+        entry = Entry("p1", "audit_p1", "p1", "", (move,), 1)
         journal.intend(entry)
         journal.record(entry, PUBLISHED)
     before = states(engine)
