@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
 
 from common.progress import say
 from common.settings import Settings, schema_prefix
@@ -83,6 +84,10 @@ def write(out: Path, drawn: Path, seen: status.Status, target: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters["grouped"] = lambda value: f"{value:,}"
+    # HTML in a text is text, so the templates may take what is rendered as safe.
+    markdown = MarkdownIt("commonmark", {"html": False})
+    environment.filters["blocks"] = markdown.render
+    environment.filters["line"] = markdown.renderInline
     for name in PAGES:
         page = environment.get_template(name).render(**context, page=name)
         charts.write_text(out / name, page)

@@ -208,6 +208,7 @@ def test_names_from_the_data_are_text_not_markup(
     page.goto((folder / "dictionary.html").as_uri())
     assert page.locator("script").count() == 0
     assert page.get_by_text("<script>alert(1)</script>").count() == 2
+    assert page.locator("td code", has_text="birth_date").count() == 2
     page.close()
 
 

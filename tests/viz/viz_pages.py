@@ -15,7 +15,10 @@ AT = "2026-11-24T21:00:00.123456Z"
 def write_artifacts(target: Path) -> None:
     """A small manifest, catalog, run results and docs page, as dbt shapes them."""
     columns = {
-        "age_band": {"name": "age_band", "description": "Age <script>alert(1)</script>"}
+        "age_band": {
+            "name": "age_band",
+            "description": "Age by `birth_date` <script>alert(1)</script>",
+        }
     }
     node = {
         "unique_id": "model.ecom.interaction_by_age",
