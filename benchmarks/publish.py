@@ -117,6 +117,7 @@ def _publish(
 ) -> tuple[float, moving.Moved]:
     ledger = Journal(lake)
     ledger.prepare()
+    ledger.claim(branch)
     past = ledger.history()
     began = time.monotonic()
     moved = moving.publish_branch(lake, branch, branch, base, past)

@@ -80,9 +80,19 @@ class Run:
     unmade: list[str] = field(default_factory=list)
 
     def write(self, settings: Settings) -> None:
-        """Replace `run.json` at once."""
+        """Replace `run.json` at once.
+
+        Raises:
+            ServiceError: the home cannot be written to.
+        """
         text = json.dumps(asdict(self), default=str, indent=2)
-        Home(settings.home).write_private(_file(settings), text)
+        try:
+            Home(settings.home).write_private(_file(settings), text)
+        except OSError as error:
+            raise ServiceError(
+                f"Writing {_file(settings)}: {error.strerror}",
+                "make room, or let it be written, then say the same command again",
+            ) from error
 
 
 def last_run(settings: Settings) -> Run | None:

@@ -32,6 +32,7 @@ _PUBLISHES = {
     "table_name": "string", "before_snapshot": "bigint", "after_snapshot": "bigint",
     "shows": "string", "shown_before": "string", "number": "bigint",
 }  # fmt: skip
+_CLAIM = "ecom.branch"
 _EVENTS = {"publish_id": "string", "happened_at": "timestamp", "event": "string"}
 
 
@@ -97,6 +98,19 @@ class Journal:
         """
         ours = {self.publishes: _PUBLISHES, self._events: _EVENTS}
         ensure(self._lake, {**ours, **(others or {})})
+
+    def claim(self, branch: str) -> None:
+        """Make a run the one whose branch counts: the last to begin, from any home."""
+        self._lake.rows(
+            f"ALTER TABLE {self.publishes} SET TBLPROPERTIES "
+            f"({spark_literal(_CLAIM)} = {spark_literal(branch)})"
+        )
+
+    def claimant(self) -> str:
+        """The branch that counts; empty before the first run."""
+        rows = self._lake.rows(f"SHOW TBLPROPERTIES {self.publishes}")
+        found: dict[str, str] = {row[0]: row[1] for row in rows}
+        return found.get(_CLAIM, "")
 
     def intend(self, entry: Entry) -> None:
         """Write down what is about to move, in one commit."""

@@ -71,6 +71,14 @@ def publish_branch(
         ServiceError: the engine went away, or a table can move neither forward nor
             back; the next command completes or undoes the publish.
     """
+    ledger = Journal(lake)
+    other = ledger.claimant()
+    if other not in ("", branch):
+        raise DataError(
+            f"Publishing {branch}: a run of another home has begun since, on {other}, and "
+            "with that has taken this branch away; nothing was published",
+            "let one home at a time write to a warehouse, then run `ecom run`",
+        )
     heads = lake.heads(lake.tables())
     foreign = [t for t, refs in heads.items() if refs.get(MAIN) != base.get(t)]
     if foreign:
@@ -91,9 +99,8 @@ def publish_branch(
     used = [
         drop_branch(table, branch) for table, refs in heads.items() if branch in refs
     ]
-    ledger = Journal(lake)
     with held_back():
-        ledger.intend(entry)
+        _intend(ledger, entry)
         say(f"Moving {len(entry.changes)} tables to {branch}")
         window = _carry_out(lake, entry, heads, used)
     return Moved(publish_id, len(entry.changes), window, shown)
@@ -134,7 +141,7 @@ def roll_back(
             "run `ecom run` to publish the present source",
         )
     with held_back():
-        Journal(lake).intend(entry)
+        _intend(Journal(lake), entry)
         window = _carry_out(lake, entry, heads)
     return shows, Moved(entry_id, len(entry.changes), window)
 
@@ -202,6 +209,17 @@ def hide_new_columns(lake: Lake, shown: Mapping[str, int] | None = None) -> None
     lake.each(drop_columns(table, names) for table, names in added.items())
     for table, names in added.items():
         say(f"Columns of no publish are gone: {table} ({', '.join(names)})")
+
+
+def _intend(ledger: Journal, entry: Entry) -> None:
+    """Write down what is to move; where that fails, it may still have been written."""
+    try:
+        ledger.intend(entry)
+    except DataError as error:
+        raise ServiceError(
+            f"{entry.what} has not begun, its journal cannot be written: {error.args[0]}",
+            "mend what is named, then run `ecom publish` or `ecom rollback` again",
+        ) from error
 
 
 def _carry_out(

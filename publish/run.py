@@ -65,8 +65,9 @@ def run(
         past = settle(settings, lake)
         last = last_run(settings)
         clean = last is not None and last.report.result == in_home.SUCCESS
-        base = moving.discard(lake, columns=not clean)
-        this = Run(RunReport(*_new_id()), base=base)
+        this = Run(RunReport(*_new_id()))
+        Journal(lake).claim(moving.BRANCH_PREFIX + this.report.run_id)
+        this.base = moving.discard(lake, columns=not clean)
         with _recorded(settings, lake, this):
             _build_on_branch(settings, lake, this, scope)
             if publishes:

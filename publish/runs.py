@@ -7,7 +7,7 @@ import subprocess
 from datetime import datetime, timezone
 from importlib.metadata import version
 
-from common.errors import EcomError
+from common.errors import EcomError, ServiceError
 from common.progress import say
 from common.settings import PROJECT, Settings
 from ingest.statements import spark_literal, spark_timestamp
@@ -42,7 +42,11 @@ def record(settings: Settings, lake: Lake, run: Run) -> None:
         say(f"The run's row in ops.runs waits for the next command: {error.args[0]}")
     else:
         run.recorded = True
-    run.write(settings)
+    try:
+        run.write(settings)
+    except ServiceError as error:
+        # The error that the run ends with, if any, says more.
+        say(str(error.args[0]))
 
 
 def settle(settings: Settings, lake: Lake, completed: Moved | None) -> None:

@@ -7,15 +7,18 @@ shares no text with the models.
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any
 
 import psycopg2
 import pytest
 
 from common.settings import Settings
+from publish.in_home import describe
 from publish.lake import Lake, open_lake
 from stack.endpoints import source_dsn
 from tests.conftest import ecom
+from tests.end_to_end.run_process import a_reader, cut_off, dbt_of, shown
 
 Rows = list[tuple[Any, ...]]
 REJECTED = (
@@ -146,7 +149,18 @@ def test_a_first_run_brings_the_source_to_the_marts(
     ecom(stack_settings, "reconcile")
 
 
-def test_a_day_of_change_reaches_the_marts(
+NEWEST_RUN = "SELECT result, phases FROM ops.runs ORDER BY started_at DESC LIMIT 1"
+KILLED = (
+    ("ingest", "Ingesting interactions"),
+    ("build", "START test assert_"),
+    ("publish", "Moving .* tables to audit_"),
+    ("charts", "Drawing the charts"),
+)
+"""Phase, and the line of the run's own at which it is killed; each run takes over
+from the one before. Reconcile and docs are killed where two publishes are taken back."""
+
+
+def test_a_day_of_change_reaches_the_marts_through_kills(
     stack_settings: Settings, lake: Lake
 ) -> None:
     ecom(stack_settings, "source", "change", "--rate", "0.02")
@@ -169,7 +183,19 @@ def test_a_day_of_change_reaches_the_marts(
         "occurred_at, session_id, device, recorded_at) VALUES "
         f"({late}, {moved}, 'view', '2024-07-01 12:00+00', gen_random_uuid(), 'web', now())",
     )
-    ecom(stack_settings, "run")
+    before = shown(lake)
+    with a_reader(stack_settings) as watched:
+        for phase, line in KILLED:
+            code, _ = cut_off(stack_settings, line)
+            assert code == -signal.SIGKILL
+            [newest, *_] = describe(stack_settings)
+            assert newest.endswith(f"killed in {phase}"), newest
+            if phase in ("ingest", "build"):
+                assert shown(lake) == before
+            if phase == "publish":
+                assert "completes or undoes it" in ecom(stack_settings, "status")
+    assert watched.answers > len(KILLED)
+    assert max(map(len, watched.seen.values())) == 2, "one publish, so two states"
     versions = lake.rows(
         f"SELECT region, is_current FROM core.dim_customer WHERE customer_id = {moved} "
         "ORDER BY valid_from"
@@ -192,6 +218,7 @@ def test_a_day_of_change_reaches_the_marts(
 def test_a_run_with_nothing_new_changes_nothing(
     stack_settings: Settings, lake: Lake
 ) -> None:
+    lake.rows("CREATE TABLE marts.no_model USING iceberg AS SELECT 1 AS n")
     tables = [
         *lake.tables(),
         *(
@@ -203,13 +230,28 @@ def test_a_run_with_nothing_new_changes_nothing(
     # The build's own bookkeeping is no data: a reader has nothing to see in it.
     seen = [table for table in lake.tables() if table != "core.build_state"]
     contents = {table: fingerprint(lake, table) for table in seen}
-    ecom(stack_settings, "run")
+    drawn = stack_settings.home.parent / "target" / "charts"
+    first = json.loads(ecom(stack_settings, "run", "--json"))
+    assert {path.stem for path in drawn.glob("*.png")} == {
+        "customer_activity", "top_products", "interaction_trend", "purchase_trends",
+        "age_interaction",
+    }  # fmt: skip
+    assert list(first["phases"])[-3:] == ["docs", "charts", "site"], "one was killed"
     assert_all_agree(stack_settings, lake)
     assert {table: fingerprint(lake, table) for table in contents} == contents
     after = lake.heads(tables)
     for table in tables:
         if table.startswith("staging."):
             assert after[table]["main"] == before[table]["main"], table
+    # A table that no model makes is named, stays, and goes only when that is said.
+    assert "no model makes marts.no_model any more" in ecom(stack_settings, "status")
+    refused = ecom(
+        stack_settings, "maintain", "--drop", "core.dim_date", "--yes", code=2
+    )
+    assert "a model makes it" in refused
+    ecom(stack_settings, "maintain", "--drop", "marts.no_model", "--yes")
+    assert "marts.no_model" not in lake.tables()
+    assert "no model" not in ecom(stack_settings, "status")
 
 
 def fingerprint(lake: Lake, table: str) -> Rows:
@@ -246,21 +288,31 @@ def test_rollback_gives_back_the_previous_publish(
         "CASE i WHEN 50 THEN 'teleport' ELSE 'view' END, "
         "'2024-07-02 12:00+00', gen_random_uuid(), 'web', now() FROM generate_series(1, 50) i",
     )
-    ecom(stack_settings, "run")
+    code, _ = cut_off(stack_settings, "Comparing products")
+    assert code == -signal.SIGKILL
+    assert describe(stack_settings)[0].endswith("killed in reconcile")
     assert ("99100050",) in lake.rows(REJECTED), "a bad row must not stop the rest"
     published = {table: fingerprint(lake, table) for table in tables}
     assert published["core.fct_interactions"] != before["core.fct_interactions"]
     ecom(stack_settings, "rollback")
     assert ("99100050",) not in lake.rows(REJECTED)
     assert {table: fingerprint(lake, table) for table in tables} == before
-    ecom(stack_settings, "run")
+    code, _ = cut_off(stack_settings, "Building catalog")
+    assert code == -signal.SIGKILL
+    assert describe(stack_settings)[0].endswith("killed in docs")
     assert {table: fingerprint(lake, table) for table in tables} == published
     assert_all_agree(stack_settings, lake)
+    readers = shown(lake)
+    code, printed = cut_off(
+        stack_settings, "OK .* model core.dim", "--full-refresh", by=signal.SIGINT
+    )
+    assert (code, shown(lake)) == (130, readers), printed[-3000:]
+    assert not dbt_of(stack_settings)
+    assert describe(stack_settings)[0].endswith("interrupted in build")
+    assert lake.rows(NEWEST_RUN)[0][0] == "interrupted"
     # What a build remembers went back too: a build from nothing gives the same.
     ecom(stack_settings, "run", "--full-refresh", "--hold")
     ecom(stack_settings, "publish")
     assert {table: fingerprint(lake, table) for table in tables} == published
-    [(result, phases)] = lake.rows(
-        "SELECT result, phases FROM ops.runs ORDER BY started_at DESC LIMIT 1"
-    )
+    [(result, phases)] = lake.rows(NEWEST_RUN)
     assert (result, list(json.loads(phases))) == ("success", ["publish"])

@@ -273,6 +273,10 @@ def test_a_publish_that_cannot_be_completed_is_undone(shop: Shop) -> None:
     shop.lake.rows(f"INSERT OVERWRITE {shop.mart} VALUES (98)")
     with pytest.raises(DataError, match="mart changed since the run began"):
         shop.show(3, base)
+    # A run of another home has begun, and taken this branch for a leftover.
+    Journal(shop.lake).claim("audit_of_another_home")
+    with pytest.raises(DataError, match="a run of another home has begun since"):
+        shop.show(3, shown_snapshots(shop.lake))
     assert shop.seen() == [1, 1, 4, 98]
 
 
