@@ -3,7 +3,8 @@
 
     `core.build_state` holds one row per model and input: `mark` is, for a
     staged table, the greatest `_cdc_loaded_at` taken; for a fact, the state of
-    its partitions; for a dimension, a digest of the columns used. A model
+    its partitions; for a dimension, a digest of the columns used; for `itself`, the
+    version that the build left the model's own table at. A model
     writes its new marks as a comment into its compiled SQL, the
     materialization hands them on as the result's code, and one statement at the
     end of the run records them all. A run that fails or dies
@@ -53,6 +54,10 @@
         {% for result in results
             if result.node.resource_type == 'model' and result.status == 'success' %}
             {% set marks = fromjson(result.adapter_response.get('code', '') or '{}', {}) %}
+            {% set version = graph.build.versions.get(result.node.relation_name) %}
+            {% if version and result.adapter_response.get('_message') != 'unchanged' %}
+                {% do rows.append("('" ~ result.node.name ~ "', 'itself', '" ~ version ~ "')") %}
+            {% endif %}
             {% for input, mark in (marks or {}).items() %}
                 {% do rows.append("('" ~ result.node.name ~ "', '" ~ input ~ "', '"
                     ~ sql_text(mark) ~ "')") %}
@@ -220,11 +225,12 @@
 
 {#
     The running model's table as it is before this run writes to it. Named by its
-    ref, since rows cached from a table read plainly are worked out anew when it
-    is written.
+    version: rows cached from a table read plainly are worked out anew when it is
+    written, and those from a branch's name are not found again to be let go.
 #}
 {% macro before_write() -%}
-    {{ this }}{% if execute and session_ref(this) %} version as of '{{ session_ref(this) }}'{% endif %}
+    {%- set version = graph.get('build', {}).get('versions', {}).get(this | string) if execute -%}
+    {{ this }}{% if version %} version as of {{ version }}{% endif %}
 {%- endmacro %}
 
 

@@ -165,7 +165,8 @@
     {%- set keys = [keys] if keys is string else keys -%}
     {%- set columns = '`' ~ model.columns.keys() | join('`, `') ~ '`' -%}
     insert overwrite {{ relation }} by name
-    select {{ columns }} from {{ relation }} left anti join {{ changes }} using (`{{ keys | join('`, `') }}`)
+    select {{ columns }} from {{ relation }} as kept left anti join {{ changes }} as found
+        on {% for key in keys %}kept.{{ key }} <=> found.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
     union all
     select {{ columns }} from {{ changes }}
     {%- if removes %} where not is_removed{% endif %}
@@ -213,7 +214,8 @@
 {#
     The rows of `fresh` that differ from the table, and the table's rows that
     `fresh` no longer has, flagged `is_removed`. On the first build and on a
-    full refresh, simply `fresh`.
+    full refresh, simply `fresh`. Of several key columns all but the first may be
+    null.
 
     Args:
         fresh: name of the CTE with what the rows in scope should be.
@@ -242,7 +244,7 @@
         select kept.* from {{ before_write() }} as kept
         where {{ scope }}
     ) as kept
-        on {% for key in keys %}fresh.{{ key }} = kept.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
+        on {% for key in keys %}fresh.{{ key }} <=> kept.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
     where {% for column in columns %}not (fresh.{{ column }} <=> kept.{{ column }}){{ ' or ' if not loop.last }}{% endfor %}
     {%- endif -%}
 {%- endmacro %}

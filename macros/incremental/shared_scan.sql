@@ -154,7 +154,7 @@
 {% macro _fault_count(test, number) %}
     {%- set kind, given = test.test_metadata.name, test.test_metadata.kwargs -%}
     {%- set extra = given.keys() | reject('in', ['model', 'column_name', 'columns',
-        'values', 'condition', 'to', 'field']) | list -%}
+        'values', 'condition', 'to', 'field', 'value']) | list -%}
     {%- set column = given.get('column_name') -%}
     {%- if extra -%}
     {%- elif kind == 'not_null' -%}
@@ -163,6 +163,8 @@
         {%- do return('count(' ~ column ~ ') - count(distinct ' ~ column ~ ')') -%}
     {%- elif kind == 'unique_together' -%}
         {%- do return('count(*) - count(distinct struct(' ~ given['columns'] | join(', ') ~ '))') -%}
+    {%- elif kind == 'one_member' -%}
+        {%- do return('abs(count_if(' ~ column ~ " = '" ~ given.get('value', 'unknown') ~ "') - 1)") -%}
     {%- elif kind == 'holds' -%}
         {%- do return('count_if(not coalesce(' ~ given.condition ~ ', false))') -%}
     {%- elif kind == 'accepted_values' -%}

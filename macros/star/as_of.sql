@@ -4,7 +4,7 @@
     A version is valid from `valid_from` inclusive to `valid_to` exclusive, so an
     event exactly at a boundary belongs to the later version. Versions of a
     member neither overlap nor leave a gap, so the join neither multiplies nor
-    loses a row; `assert_customer_versions_*` test that. No version, no match:
+    loses a row; the test `versions_meet` asks that. No version, no match:
     take `coalesce(<alias>.<key>, 'unknown')`.
 
     Args:

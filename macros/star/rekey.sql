@@ -50,8 +50,10 @@
 
 
 {#
-    The rows of a fact whose customer or product key may be out of date.
-    A file without unknown keys and before the earliest change is not read.
+    The rows of a fact whose customer or product key may be out of date: those from
+    a customer's earliest changed version on, and those whose customer or product
+    has come to its dimension, or gone, since the fact was built. A file of other
+    days and ids is not read, whatever unknown keys it holds.
 
     Args:
         window: of `build_window`.
@@ -59,63 +61,101 @@
     Reads the CTE `moved`.
 #}
 {% macro stale_facts(window, moment) -%}
-    {%- if window.nothing -%}
-    select * from {{ this }} where false
+    {%- set customers, products = ref('dim_customer'), ref('dim_product') -%}
+    {%- set before = {} if window.nothing else versions_read([customers, products]) -%}
+    {%- if window.nothing or not before -%}
+    select * from {{ before_write() }} where {{ 'false' if window.nothing else 'true' }}
     {%- else -%}
-    {%- set earliest_move = earliest_of(moved_customers(window)) -%}
+    {%- set customer_ids = come_or_gone(customers, 'customer_id', before) -%}
+    {%- set product_ids = come_or_gone(products, 'product_id', before) -%}
     select kept.*
     from {{ before_write() }} as kept
     left join moved on kept.customer_id = moved.customer_id
     where
-        (
-            kept.{{ moment }} >= {{ earliest_move }}
-            and kept.{{ moment }} >= moved.moved_from
+        {{ may_be_stale(moment, moved_customers(window), customer_ids, product_ids) }}
+        and (
+            kept.{{ moment }} >= moved.moved_from
+            or kept.customer_id in ({{ customer_ids }})
+            or kept.product_id in ({{ product_ids }})
         )
-        {%- if window.changed.customer_keys %}
-        or (
-            kept.customer_key = '{{ unknown_key() }}'
-            and moved.customer_id is not null
-        )
-        {%- endif %}
-        {%- if window.changed.product_keys %}
-        or (
-            kept.product_key = '{{ unknown_key() }}'
-            and kept.product_id in (select product_id from {{ ref('dim_product') }})
-        )
-        {%- endif %}
-        {%- if window.changed.customer_keys and faulty('stg_customers') %}
-        or kept.customer_id in (
-            select customer_id from {{ ref('stg_customers') }}
-            where reject_reason is not null
-        )
-        {%- endif %}
-        {%- if window.changed.product_keys and faulty('stg_products') %}
-        or kept.product_id in (
-            select product_id from {{ ref('stg_products') }}
-            where reject_reason is not null
-        )
-        {%- endif %}
     {%- endif %}
 {%- endmacro %}
 
 
-{# The least `moved_from` of a query, as a SQL timestamp. #}
-{% macro earliest_of(query) -%}
-    {%- if execute and flags.WHICH in ['run', 'build'] -%}
-        {%- set found = run_query('select cast(min(moved_from) as string) from (' ~ query ~ ')').rows[0][0] -%}
-        {{- timestamp_of(found) if found else latest() -}}
-    {%- else -%}
-        {{- earliest() -}}
-    {%- endif -%}
+{#
+    Ids that a dimension has and had not when the running model was last built, or
+    the other way round.
+
+    Args:
+        dimension: relation.
+        id: column of the natural key.
+        before: of `versions_read`.
+#}
+{% macro come_or_gone(dimension, id, before) -%}
+    {%- for here, there in [
+        (dimension, as_it_was(dimension, before)), (as_it_was(dimension, before), dimension)
+    ] -%}
+    select known.{{ id }}
+    from {{ here }} as known
+    left anti join {{ there }} as other on known.{{ id }} = other.{{ id }}
+    {{ 'union ' if not loop.last }}
+    {%- endfor %}
 {%- endmacro %}
 
 
-{# Whether a staging view has faulty rows. #}
-{% macro faulty(name) %}
-    {% do return(execute and flags.WHICH in ['run', 'build'] and run_query(
-        'select 1 from ' ~ ref(name) ~ ' where reject_reason is not null limit 1'
-    ).rows | length > 0) %}
+{#
+    A condition on the rows `kept` of a fact alone, which Iceberg can prune by: days
+    and ids of what may be out of date.
+
+    Args:
+        moment: column of the moment of the event.
+        moved, customer_ids, product_ids: queries, as in `stale_facts`.
+#}
+{% macro may_be_stale(moment, moved, customer_ids, product_ids) %}
+    {% if not execute or flags.WHICH not in ['run', 'build'] %}{% do return('true') %}{% endif %}
+    {% set found = run_query(
+        'select cast((select min(moved_from) from (' ~ moved ~ ')) as string), '
+        ~ 'customers.low, customers.high, products.low, products.high from '
+        ~ '(select min(customer_id) as low, max(customer_id) as high from (' ~ customer_ids ~ ')) as customers '
+        ~ 'cross join (select min(product_id) as low, max(product_id) as high from (' ~ product_ids ~ ')) as products'
+    ).rows[0] %}
+    {% set parts = [] %}
+    {% if found[0] %}{% do parts.append('kept.' ~ moment ~ ' >= ' ~ timestamp_of(found[0])) %}{% endif %}
+    {% if found[1] is not none %}
+        {% do parts.append('kept.customer_id between ' ~ found[1] ~ ' and ' ~ found[2]) %}
+    {% endif %}
+    {% if found[3] is not none %}
+        {% do parts.append('kept.product_id between ' ~ found[3] ~ ' and ' ~ found[4]) %}
+    {% endif %}
+    {% do return('(' ~ (parts | join(' or ') or 'false') ~ ')') %}
 {% endmacro %}
+
+
+{# Whether a query gives a row. #}
+{% macro has_rows(query) %}
+    {% do return(run_query('select 1 from (' ~ query ~ ') limit 1').rows | length > 0) %}
+{% endmacro %}
+
+
+{#
+    Customers whose birth date is another one than when the running model was last
+    built. Whoever has come or gone since has facts with other keys, so those days
+    have changed.
+
+    Args:
+        versions: relation of the customer dimension.
+        before: of `built_from`.
+#}
+{% macro corrected_births(versions, before) -%}
+    select known.customer_id
+    from {{ versions }} as known
+    inner join {{ as_it_was(versions, before) }} as earlier
+        on known.customer_id = earlier.customer_id
+    where
+        known.is_current
+        and earlier.is_current
+        and not (known.birth_date <=> earlier.birth_date)
+{%- endmacro %}
 
 
 {#

@@ -5,7 +5,7 @@
 -- events from the earliest changed version on, and events of unknown customers
 -- or products that have arrived. A rerun changes nothing. A backfill works its
 -- days out from staging.
--- depends_on: {{ ref('customers_snapshot') }}, {{ ref('stg_customers') }}, {{ ref('stg_products') }}, {{ ref('dim_date') }}
+-- depends_on: {{ ref('customers_snapshot') }}, {{ ref('dim_date') }}
 {{
     config(
         unique_key='interaction_id',

@@ -5,7 +5,7 @@
 -- changed customer versions all arrive. A rerun changes nothing. Laid out by
 -- month: changes reach back over all days, and a day has few lines. A backfill
 -- works the orders of its days out from staging.
--- depends_on: {{ ref('customers_snapshot') }}, {{ ref('stg_customers') }}, {{ ref('stg_products') }}, {{ ref('dim_date') }}
+-- depends_on: {{ ref('customers_snapshot') }}, {{ ref('dim_date') }}
 {{
     config(
         unique_key=['order_id', 'line_number'],

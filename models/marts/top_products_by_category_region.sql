@@ -1,31 +1,49 @@
 -- Grain: one category, region and product with a sale or an interaction.
--- Worked out anew when a fact or a product changed, and only what differs is
--- written. A rerun changes nothing.
+-- The changed days and months of the facts are summed as they are and as they
+-- were when this table was last built, and the difference is added to its own
+-- sums; categories and names are those of now. A rerun changes nothing.
 {{ config(unique_key=['category', 'region', 'product_id']) }}
 
+{%- set lines, events = ref('fct_order_items'), ref('fct_interactions') %}
+{%- set versions = ref('dim_customer') %}
 {%- set window = build_window(
-    facts={
-        'fct_order_items': ref('fct_order_items'),
-        'fct_interactions': ref('fct_interactions'),
-    },
+    facts={'fct_order_items': lines, 'fct_interactions': events},
     digests={
         'products': digest_of(
             ref('dim_product'), ['product_key', 'category', 'product_name']
         ),
     },
 ) %}
+{%- set before = built_from(window) %}
 
 with sales as (
-    select * from {{ ref('fct_order_items') }}
-    where {{ is_sale('status') }}
+    {{ signed_rows(
+        lines,
+        ['product_key', 'product_id', 'customer_key', 'status', 'quantity', 'revenue'],
+        'ordered_at', window.days.fct_order_items, before
+    ) }}
 ),
 
 interactions as (
-    select * from {{ ref('fct_interactions') }}
+    {{ signed_rows(
+        events, ['product_key', 'product_id', 'customer_key'],
+        'occurred_at', window.days.fct_interactions, before
+    ) }}
 ),
 
+-- A key stands for one region for ever, in whichever version it is found.
 customers as (
-    select * from {{ ref('dim_customer') }}
+    select
+        customer_key,
+        region
+    from {{ versions }}
+    {%- if before %}
+    union
+    select
+        customer_key,
+        region
+    from {{ as_it_was(versions, before) }}
+    {%- endif %}
 ),
 
 products as (
@@ -36,25 +54,29 @@ products as (
 -- Each fact is summed before they meet: joined row by row they would multiply.
 sold as (
     select
-        sales.product_key,
+        sales.product_id,
         customers.region,
-        sum(sales.quantity) as units,
-        sum(sales.revenue) as revenue,
+        sum(sales.sign * sales.quantity) as units,
+        sum(if(sales.sign > 0, sales.revenue, -sales.revenue)) as revenue,
         cast(0 as bigint) as interactions
     from sales
     inner join customers on sales.customer_key = customers.customer_key
+    where
+        sales.product_key != '{{ unknown_key() }}'
+        and {{ is_sale('sales.status') }}
     group by 1, 2
 ),
 
 seen as (
     select
-        interactions.product_key,
+        interactions.product_id,
         customers.region,
         cast(0 as bigint) as units,
         cast(0 as decimal(28, 2)) as revenue,
-        count(*) as interactions
+        sum(interactions.sign) as interactions
     from interactions
     inner join customers on interactions.customer_key = customers.customer_key
+    where interactions.product_key != '{{ unknown_key() }}'
     group by 1, 2
 ),
 
@@ -62,6 +84,16 @@ together as (
     select * from sold
     union all
     select * from seen
+    {%- if before %}
+    union all
+    select
+        product_id,
+        region,
+        units,
+        revenue,
+        interactions
+    from {{ before_write() }}
+    {%- endif %}
 ),
 
 measured as (
@@ -74,8 +106,9 @@ measured as (
         cast(sum(together.revenue) as decimal(28, 2)) as revenue,
         cast(sum(together.interactions) as bigint) as interactions
     from together
-    inner join products on together.product_key = products.product_key
+    inner join products on together.product_id = products.product_id
     group by 1, 2, 3, 4
+    having sum(together.units) > 0 or sum(together.interactions) > 0
 ),
 
 fresh as (

@@ -33,14 +33,14 @@ class Engine:
             names = [column[0].split(".")[-1] for column in cursor.description]
             return names, [tuple(row) for row in cursor.fetchall()]
 
-    def insert(self, table: str, rows: list[list[Any]]) -> None:
-        """Insert rows, given in the table's order of columns."""
+    def insert(self, table: str, columns: list[str], rows: list[list[Any]]) -> None:
+        """Insert rows of some columns; the others are null."""
         if not rows:
             return
         values = ", ".join(
             "(" + ", ".join(literal(value) for value in row) + ")" for row in rows
         )
-        self.run(f"insert into {table} values {values}")
+        self.run(f"insert into {table} ({', '.join(columns)}) values {values}")
 
     def close(self) -> None:
         """Close the connection."""

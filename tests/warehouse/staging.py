@@ -103,12 +103,14 @@ class Staging:
         """Make the engine's tables hold the rows in memory."""
         for table, rows in self.rows.items():
             self.engine.run(f"delete from staging.{table}")
-            self.engine.insert(f"staging.{table}", _typed(table, rows))
-        self.engine.insert(
-            "staging.customers__history",
-            _typed("customers", self.history[self._written :]),
-        )
+            self._insert(table, table, rows)
+        self._insert("customers__history", "customers", self.history[self._written :])
         self._written = len(self.history)
+
+    def _insert(self, name: str, table: str, rows: list[Row]) -> None:
+        columns = column_names(table)
+        typed = [[row[column] for column in columns] for row in rows]
+        self.engine.insert(f"staging.{name}", columns, typed)
 
     def _forget(self, table: str, row: Row) -> None:
         key = self._key(table, row)
@@ -118,7 +120,3 @@ class Staging:
 
     def _key(self, table: str, row: Row) -> tuple[Any, ...]:
         return tuple(row[name] for name in KEYS[table])
-
-
-def _typed(table: str, rows: list[Row]) -> list[list[Any]]:
-    return [[row[name] for name in column_names(table)] for row in rows]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -16,12 +18,17 @@ from publish import upkeep
 from publish.journal import PUBLISHED, Entry, Journal, Move
 from publish.lake import open_lake
 from publish.upkeep import Policy, move_days, policies_of
-from tests.warehouse.conftest import BIN, Dbt
+from stack.hdfs_layout import ADMIN, address
+from stack.hdfs_rpc import _number, _text, namenode
+from stack.home import Home
+from tests.warehouse.conftest import BIN, Dbt, copy_of_project
 from tests.warehouse.engine import Engine
+from tests.warehouse.expected import Expected
 from tests.warehouse.scenario import BUILDS
 from tests.warehouse.staging import Staging
-from tests.warehouse.test_four_builds import states, versions
+from tests.warehouse.test_four_builds import differences, states, versions
 
+AGED_MS = 10 * 86_400_000
 EAGER = Policy(compact_from_files=2, keep_days=0)
 SELECTED = ("--select", "+interaction_trend_daily")
 MARK = '{"lower": "2024-03-01T00:00:00"}'
@@ -35,8 +42,32 @@ def snapshots(engine: Engine, table: str) -> list[int]:
     return [row[0] for row in rows]
 
 
+def plant_orphan(dbt: Dbt, engine: Engine, table: str) -> str:
+    """A file ten days old beside a table's own, which no snapshot knows; its path."""
+    [(known,)] = engine.run(f"select file_path from {table}.files limit 1")
+    folder = known.rsplit("/", 1)[0] + "/lost"
+    engine.run(f"insert overwrite directory '{folder}' using parquet select 1 as one")
+    with namenode(address(Home(dbt.home)), ADMIN) as client:
+        inside = "/" + folder.split("/", 3)[3]
+        [name] = [f.name for f in client.list(inside) if f.name.startswith("part-")]
+        old = int(time.time() * 1000) - AGED_MS
+        moments = _number(2, old) + _number(3, old)
+        client._ask("setTimes", _text(1, f"{inside}/{name}") + moments)
+    return f"{inside}/{name}"
+
+
+def is_there(dbt: Dbt, path: str) -> bool:
+    """Whether HDFS has a file."""
+    with namenode(address(Home(dbt.home)), ADMIN) as client:
+        return client.status(path) is not None
+
+
 def test_upkeep_changes_no_row_and_costs_the_next_build_nothing(
-    dbt: Dbt, engine: Engine, staging: Staging, monkeypatch: pytest.MonkeyPatch
+    dbt: Dbt,
+    engine: Engine,
+    staging: Staging,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = Settings(dbt.home, None, "local")
     monkeypatch.setattr(
@@ -45,10 +76,10 @@ def test_upkeep_changes_no_row_and_costs_the_next_build_nothing(
     engine.run("create schema if not exists ops")
     for name in ("publishes", "publish_events"):
         engine.run(f"drop table if exists ops.{name} purge")
-    for change in BUILDS[:2]:
+    for change, selected in zip(BUILDS[:2], ((), SELECTED)):
         change(staging)
         staging.write()
-        dbt.build(*SELECTED)
+        dbt.build(*selected)
     # Ingest's watermark, and a commit after it that carries none.
     engine.run(f"set `{PROPERTY_CONF}`=`{MARK}`")
     staging.write()
@@ -66,14 +97,18 @@ def test_upkeep_changes_no_row_and_costs_the_next_build_nothing(
     before = states(engine)
     files = engine.run("select count(*) from core.dim_customer.files")[0][0]
     facts = snapshots(engine, "core.fct_interactions")
+    orphan = plant_orphan(dbt, engine, "core.dim_customer")
 
     assert_a_dry_run_changes_nothing(dbt, engine)
+    assert is_there(dbt, orphan)
     with FileLock(dbt.home / "run.lock"), pytest.raises(BusyError):
         upkeep.maintain(settings, dry_run=True)
     done = {one.table: one for one in upkeep.maintain(settings, dry_run=False)}
 
     assert states(engine) == before
     assert done["core.dim_customer"].files_compacted > 0
+    assert done["core.dim_customer"].orphans_removed == 1
+    assert not is_there(dbt, orphan)
     assert engine.run("select count(*) from core.dim_customer.files")[0][0] < files
     assert set(facts) - set(snapshots(engine, "core.fct_interactions"))
     assert products[-2] in snapshots(engine, "core.dim_product"), "rollback is lost"
@@ -90,6 +125,41 @@ def test_upkeep_changes_no_row_and_costs_the_next_build_nothing(
         and r["unique_id"].startswith(("model.", "snapshot."))
     ]  # fmt: skip
     assert not ran, "the next build looked at what upkeep had merely rewritten"
+    assert_a_failed_build_is_taken_up(dbt, engine, staging, tmp_path)
+
+
+def assert_a_failed_build_is_taken_up(
+    dbt: Dbt, engine: Engine, staging: Staging, tmp_path: Path
+) -> None:
+    """What builds of a selection have left undone, and one that fails, `retry` does."""
+    # Ingest adds a column that the source has got, and a snapshot follows.
+    for table in ("customers", "customers__history"):
+        engine.run(f"alter table staging.{table} add columns (phone string)")
+    BUILDS[2](staging)
+    staging.write()
+    newest = max(row["_cdc_loaded_at"] for row in staging.history)
+    engine.run(
+        "update staging.customers__history set phone = '555' "
+        f"where _cdc_loaded_at = timestamp '{newest}'"
+    )
+    project = copy_of_project(tmp_path)
+    model = project / "models" / "marts" / "customer_activity_by_region_tier.sql"
+    text = model.read_text(encoding="utf-8")
+    model.write_text(
+        text.replace("count(*) as interactions", "count(no) as interactions")
+    )
+    kinds = ("--exclude-resource-type", "test", "unit_test")
+    dbt.run("build", *kinds, fails=True, DBT_PROJECT_DIR=str(project))
+    model.write_text(text)
+    dbt.run("retry", DBT_PROJECT_DIR=str(project))
+    ran = [r["unique_id"] for r in dbt.results() if r["unique_id"].startswith("model.")]
+    assert ran == [f"model.ecom.{model.stem}"]
+    assert not differences(engine, Expected(staging))
+    phones = engine.run(
+        "select phone, count(*) from snapshots.customers_snapshot group by phone"
+    )
+    changed = sum(row["_cdc_loaded_at"] == newest for row in staging.history)
+    assert dict(phones)["555"] == changed < len(staging.history)
 
 
 def assert_a_dry_run_changes_nothing(dbt: Dbt, engine: Engine) -> None:
@@ -105,6 +175,7 @@ def assert_a_dry_run_changes_nothing(dbt: Dbt, engine: Engine) -> None:
     wanted = {"staging.customers", "core.dim_customer", "marts.interaction_trend_daily"}
     assert wanted <= set(tables)
     assert versions(engine) == before
+    assert tables["core.dim_customer"]["orphans_removed"] == 1
 
 
 def test_a_policy_is_checked_and_a_table_has_its_own() -> None:

@@ -1,0 +1,151 @@
+-- Grain: one customer, age band and interaction type with an interaction.
+-- Key: the three; the customer is null for events of nobody. Changed days of the
+-- fact are counted as they are and as they were when this table was last built,
+-- and the difference is added; customers whose birth date was put right are
+-- counted anew. So the mart of ages need not read all events. A rerun changes
+-- nothing.
+{{ config(unique_key=['age_band', 'interaction_type', 'customer_id']) }}
+
+{%- set facts, versions = ref('fct_interactions'), ref('dim_customer') %}
+{%- set window = build_window(
+    facts={'fct_interactions': facts},
+    digests={'birth_dates': digest_of(versions, ['customer_id', 'birth_date'])},
+) %}
+{%- set before = built_from(window) %}
+{%- set corrected = before and window.changed.birth_dates and has_rows(
+    corrected_births(versions, before)
+) %}
+
+with events as (
+    {{ signed_rows(
+        facts, ['customer_id', 'interaction_type', 'occurred_at'],
+        'occurred_at', window.days.fct_interactions, before
+    ) }}
+),
+
+-- All versions of a customer have one birth date, so the id is enough.
+births as (
+    select
+        customer_id,
+        birth_date,
+        1 as sign
+    from {{ versions }}
+    where is_current
+    {%- if before %}
+    union all
+    select
+        customer_id,
+        birth_date,
+        -1 as sign
+    from {{ as_it_was(versions, before) }}
+    where is_current
+    {%- endif %}
+),
+
+{% if corrected -%}
+corrected as (
+    {{ corrected_births(versions, before) }}
+),
+
+told as (
+    select * from events
+    where not exists (
+        select 1 from corrected
+        where corrected.customer_id = events.customer_id
+    )
+    union all
+    select
+        customer_id,
+        interaction_type,
+        occurred_at,
+        1 as sign
+    from {{ facts }}
+    where customer_id in (select customer_id from corrected)
+),
+{%- else -%}
+told as (
+    select * from events
+),
+{%- endif %}
+
+aged as (
+    select
+        told.customer_id,
+        told.interaction_type,
+        told.sign,
+        {{ age_on('births.birth_date', local_day('told.occurred_at')) }} as age
+    from told
+    left join births
+        on told.customer_id = births.customer_id
+        and told.sign = births.sign
+),
+
+counted as (
+    select
+        {{ age_band('age') }} as age_band,
+        interaction_type,
+        customer_id,
+        sum(sign) as interactions
+    from aged
+    group by 1, 2, 3
+),
+
+{% if before -%}
+touched as (
+    select distinct customer_id
+    from counted
+    where interactions != 0
+    {%- if corrected %}
+    union
+    select customer_id from corrected
+    {%- endif %}
+),
+
+summed as (
+    select * from counted
+    union all
+    select
+        age_band,
+        interaction_type,
+        customer_id,
+        interactions
+    from {{ before_write() }} as kept
+    where
+        exists (
+            select 1 from touched
+            where touched.customer_id <=> kept.customer_id
+        )
+        {%- if corrected %}
+        and not exists (
+            select 1 from corrected
+            where corrected.customer_id = kept.customer_id
+        )
+        {%- endif %}
+),
+{%- else -%}
+summed as (
+    select * from counted
+),
+{%- endif %}
+
+fresh as (
+    select
+        age_band,
+        interaction_type,
+        customer_id,
+        sum(interactions) as interactions
+    from summed
+    group by 1, 2, 3
+    having sum(interactions) > 0
+),
+
+final as (
+    {{ only_changes(
+        'fresh',
+        scope='exists (select 1 from touched where touched.customer_id <=> kept.customer_id)'
+        if before else 'true'
+    ) }}
+)
+
+select * from final
+{{ window_marks(window) }}
