@@ -196,7 +196,8 @@
         ({{ column }} >= timestamp '{{ range[0] }}' and {{ column }} < timestamp '{{ range[1] }}')
         {{- ' or ' if not loop.last }}
     {%- endfor -%}
-    {{- 'false' if not ranges }}
+    {#- Not `false`: Spark takes `where (false)` for an alias with one column. #}
+    {{- '1 = 0' if not ranges }}
 {%- endmacro %}
 
 
