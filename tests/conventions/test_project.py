@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -14,10 +15,24 @@ import pytest
 import typer.main
 
 from cli.main import app
-from common.settings import PROJECT
+from common.settings import PROJECT, Settings
+from stack.endpoints import dbt_environment
+from tests.conftest import BIN
 
 MANIFEST = PROJECT / "target" / "check" / "manifest.json"
 BRANCH_SAFE = {"incremental", "snapshot", "view", "ephemeral"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed() -> None:
+    """The manifest of the project as it is; `make check` has just written it."""
+    folder = str(MANIFEST.parent)
+    if os.environ.get("DBT_TARGET_PATH") != folder:
+        environment = {**os.environ, **dbt_environment(Settings.from_environment())}
+        subprocess.run(
+            [str(BIN / "dbt"), "--quiet", "parse"],
+            cwd=PROJECT, env={**environment, "DBT_TARGET_PATH": folder}, check=True,
+        )  # fmt: skip
 
 
 def tracked(*patterns: str) -> list[Path]:
