@@ -12,6 +12,7 @@ import socket
 import socketserver
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -430,8 +431,9 @@ def _plain_user() -> list[str]:
     """The prefix that makes a command a plain user's; that of root alone is not empty."""
     if os.geteuid():
         return []
-    # Where the checkout is closed to others, the user may read through, as PostgreSQL.
-    closed = any(not p.stat().st_mode & 0o001 for p in (PROJECT, *PROJECT.parents))
+    # Where checkout or Python is closed to others, the user may read through all the same.
+    needed = (PROJECT, *PROJECT.parents, *Path(sys.executable).resolve().parents)
+    closed = any(not p.stat().st_mode & 0o001 for p in needed)
     read = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     ids = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     return ["setpriv", *ids, *(read if closed else []), "--"]
