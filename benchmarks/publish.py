@@ -186,13 +186,13 @@ def _branch_cost(shop: Shop) -> dict[str, Any]:
     """Both kinds of build by turns, of everything and of a small change."""
     turns = int(os.environ.get("ECOM_BENCH_TURNS", TURNS))
     parse = ["--quiet", "parse", "--target", "local"]
-    building.dbt(shop.settings, parse, _directly(shop))
+    building.dbt(shop.settings, parse, {"DBT_TARGET_PATH": str(shop.folder)})
     found: dict[str, Any] = {}
-    for name, prepare, flags in (
-        ("full_refresh", lambda: None, ["--full-refresh"]),
-        ("small_change", lambda: _small_change(shop), []),
+    for name, prepare, scope in (
+        ("full_refresh", lambda: None, building.Scope(full_refresh=True)),
+        ("small_change", lambda: _small_change(shop), building.Scope()),
     ):
-        direct, branch, published = _by_turns(shop, turns, prepare, flags)
+        direct, branch, published = _by_turns(shop, turns, prepare, scope)
         found |= {
             f"{name}_direct_seconds": direct,
             f"{name}_on_branch_seconds": branch,
@@ -203,7 +203,7 @@ def _branch_cost(shop: Shop) -> dict[str, Any]:
 
 
 def _by_turns(
-    shop: Shop, turns: int, prepare: Callable[[], None], flags: list[str]
+    shop: Shop, turns: int, prepare: Callable[[], None], scope: building.Scope
 ) -> tuple[float, float, float]:
     """Median seconds: direct, on a branch, on a branch with its publish."""
     direct, branch, published = [], [], []
@@ -212,37 +212,20 @@ def _by_turns(
         for on_branch in (False, True) if turn % 2 else (True, False):
             prepare()
             if on_branch:
-                built, moved = _build_and_publish(shop, bool(flags))
+                built, moved = _build_and_publish(shop, scope)
                 branch.append(built)
                 published.append(built + moved)
             else:
-                direct.append(_build_directly(shop, flags))
+                direct.append(shop.build(*scope.arguments()))
     return _median(direct), _median(branch), _median(published)
 
 
-def _directly(shop: Shop) -> dict[str, str]:
-    """A target folder of its own, or dbt would parse the project at each turn."""
-    return {"DBT_TARGET_PATH": str(shop.folder.with_name("direct"))}
-
-
-def _build_directly(shop: Shop, flags: list[str]) -> float:
-    began = time.monotonic()
-    arguments = ["build", "--target", "local", "--exclude-resource-type", "unit_test"]
-    if not building.dbt(shop.settings, [*arguments, *flags], _directly(shop)):
-        raise DataError("A build of the benchmark failed", "read its message above")
-    built = round(time.monotonic() - began, 2)
-    say(f"  built directly in {built:.0f} s")
-    return built
-
-
-def _build_and_publish(shop: Shop, full_refresh: bool) -> tuple[float, float]:
+def _build_and_publish(shop: Shop, scope: building.Scope) -> tuple[float, float]:
     branch = f"{moving.BRANCH_PREFIX}bench_{time.monotonic_ns()}"
     with open_lake(shop.settings) as lake:
         base = moving.discard(lake)
         began = time.monotonic()
-        outcome = building.build(
-            shop.settings, branch, building.Scope(full_refresh=full_refresh)
-        )
+        outcome = building.build(shop.settings, branch, scope)
         built = round(time.monotonic() - began, 2)
         if not outcome.succeeded:
             raise DataError("A build of the benchmark failed", "read its message above")

@@ -53,6 +53,7 @@ def run(
     Example: ecom run
     """
     from publish import run as running
+    from publish import shown
     from publish.building import Scope, target_folder
 
     settings = Settings.from_environment()
@@ -70,7 +71,7 @@ def run(
         return
     target = target_folder()
     say(f"  charts  {target / 'charts'}\n  site    {target / 'site' / 'index.html'}")
-    say(f"  docs    {target / 'static_index.html'}")
+    say(f"  docs    {target / shown.DOCS}")
     _say_where(settings)
 
 

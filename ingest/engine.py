@@ -78,8 +78,6 @@ def open_engine(
         raise
     finally:
         try:
-            # An interrupted client must not leave its statement running.
-            session.interruptAll()
             _end(session)
             if entry:
                 entry.unlink(missing_ok=True)
@@ -103,8 +101,7 @@ def end_leftovers(url: str, ledger: Path) -> None:
             session = SparkSession.builder.remote(
                 _with_session(url, entry.name)
             ).create()
-            interrupted = bool(session.interruptAll()) or interrupted
-            _end(session)
+            interrupted = _end(session) or interrupted
         except PySparkException:
             # The server has forgotten the session, and its statements with it.
             pass
@@ -114,17 +111,19 @@ def end_leftovers(url: str, ledger: Path) -> None:
         time.sleep(INTERRUPT_PATIENCE)
 
 
-def _end(session: Any) -> None:
-    """Stop a session for good.
+def _end(session: Any) -> bool:
+    """Stop a session for good, and what it has left running; whether there was any.
 
     The collector calls `close` a second time when it finds the session, in whatever
     thread and line it runs. `close` ends the pool that all sessions of the process
     share; within that pool's own `submit` it would wait for itself for ever.
     """
     try:
+        interrupted = bool(session.interruptAll())
         session.stop()
     finally:
         session.client.close = lambda: None
+    return interrupted
 
 
 def _with_session(url: str, session_id: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -285,15 +285,12 @@ def _lock_old_tables(cursor: Cursor, until: float | None = None) -> None:
     present = sorted(existing_tables(cursor))
     if not present:
         return
-    names = sql.SQL(", ").join(sql.Identifier(PUBLIC, name) for name in present)
     for attempt in count(1):
         cursor.execute("SAVEPOINT locks")
         patience = "1500ms" if attempt % 5 == 0 else "500ms"
         cursor.execute("SET LOCAL lock_timeout = %s", (patience,))
         try:
-            cursor.execute(
-                sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names)
-            )
+            _lock(cursor, PUBLIC, present)
         except (
             psycopg2.errors.LockNotAvailable,
             psycopg2.errors.DeadlockDetected,
@@ -307,20 +304,16 @@ def _lock_old_tables(cursor: Cursor, until: float | None = None) -> None:
             return
 
 
-def _lock_new_tables(cursor: Cursor) -> None:
-    """Have autovacuum leave them: a GRANT takes no lock and would stop it half way,
-    holding a lock of its own that the move needs."""
-    names = [sql.Identifier(LOADING, table.name) for table in TABLES]
-    cursor.execute(
-        sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(
-            sql.SQL(", ").join(names)
-        )
-    )
+def _lock(cursor: Cursor, schema: str, names: Iterable[str]) -> None:
+    tables = sql.SQL(", ").join(sql.Identifier(schema, name) for name in names)
+    cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(tables))
 
 
 def _swap(cursor: Cursor) -> None:
     """Put the loaded tables in the place of the old ones, with their rights."""
-    _lock_new_tables(cursor)
+    # Autovacuum may be at the new ones. A GRANT takes no lock and would stop it half
+    # way, holding a lock of its own that the move needs.
+    _lock(cursor, LOADING, [table.name for table in TABLES])
     _lock_old_tables(cursor)
     present = existing_tables(cursor)
     for table in TABLES:

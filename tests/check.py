@@ -16,6 +16,7 @@ from stack.endpoints import dbt_environment
 AT_ONCE = 2
 WRITES_MANIFEST, READS_MANIFEST = "dbt parse", "conventions"
 BIN = Path(sys.executable).parent
+TARGET = PROJECT / "target" / "check"
 GATES = {
     "ruff format": ["ruff", "format", "--check", "."],
     "ruff": ["ruff", "check", "."],
@@ -42,18 +43,23 @@ GATES = {
 }
 
 
+def run(name: str) -> subprocess.CompletedProcess[str]:
+    """Run one gate; its dbt artifacts are in `TARGET`."""
+    program, *arguments = GATES[name]
+    surroundings = {**os.environ, **dbt_environment(Settings.from_environment())}
+    return subprocess.run(
+        [str(BIN / program), *arguments],
+        cwd=PROJECT, env={**surroundings, "DBT_TARGET_PATH": str(TARGET)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
 def main() -> int:
     """Run every gate; the number that failed."""
-    environment = {**os.environ, **dbt_environment(Settings.from_environment())}
-    environment["DBT_TARGET_PATH"] = str(PROJECT / "target" / "check")
 
     def gate(name: str) -> tuple[str, subprocess.CompletedProcess[str], float]:
-        program, *arguments = GATES[name]
         began = time.monotonic()
-        done = subprocess.run(
-            [str(BIN / program), *arguments],
-            cwd=PROJECT, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = run(name)
         return name, done, time.monotonic() - began
 
     failed = []

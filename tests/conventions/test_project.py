@@ -15,24 +15,19 @@ import pytest
 import typer.main
 
 from cli.main import app
-from common.settings import PROJECT, Settings
-from stack.endpoints import dbt_environment
-from tests.conftest import BIN
+from common.settings import PROJECT
+from tests import check
 
-MANIFEST = PROJECT / "target" / "check" / "manifest.json"
+MANIFEST = check.TARGET / "manifest.json"
 BRANCH_SAFE = {"incremental", "snapshot", "view", "ephemeral"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def parsed() -> None:
     """The manifest of the project as it is; `make check` has just written it."""
-    folder = str(MANIFEST.parent)
-    if os.environ.get("DBT_TARGET_PATH") != folder:
-        environment = {**os.environ, **dbt_environment(Settings.from_environment())}
-        subprocess.run(
-            [str(BIN / "dbt"), "--quiet", "parse"],
-            cwd=PROJECT, env={**environment, "DBT_TARGET_PATH": folder}, check=True,
-        )  # fmt: skip
+    if os.environ.get("DBT_TARGET_PATH") != str(check.TARGET):
+        done = check.run(check.WRITES_MANIFEST)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def tracked(*patterns: str) -> list[Path]:

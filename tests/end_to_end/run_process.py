@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from publish.in_home import dbt_record
 from publish.journal import PUBLISHED, ROLLED_BACK, Journal
 from publish.lake import MAIN, Lake, open_lake
 from tests.conftest import BIN, environment
+from tests.meanwhile import meanwhile
 
 
 def cut_off(
@@ -56,34 +56,22 @@ class Watched:
 
     seen: dict[str, set[int]] = field(default_factory=dict)
     answers: int = 0
-    error: Exception | None = None
 
 
 @contextmanager
 def a_reader(settings: Settings) -> Iterator[Watched]:
     """Read in a loop what readers get; every state must be one that was published."""
-    watched, over = Watched(), threading.Event()
-
-    def read() -> None:
-        try:
-            with open_lake(settings) as lake:
-                tables = lake.tables(("core", "marts"))
-                while not over.wait(0.2):
-                    for table, refs in lake.heads(tables).items():
-                        watched.seen.setdefault(table, set()).add(refs[MAIN])
-                    watched.answers += 1
-        except Exception as error:
-            watched.error = error
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        yield watched
-    finally:
-        over.set()
-        thread.join()
-    assert watched.error is None, watched.error
+    watched = Watched()
     with open_lake(settings) as lake:
+        tables = lake.tables(("core", "marts"))
+
+        def read() -> None:
+            for table, refs in lake.heads(tables).items():
+                watched.seen.setdefault(table, set()).add(refs[MAIN])
+            watched.answers += 1
+
+        with meanwhile(read, pause=0.2):
+            yield watched
         entries = Journal(lake).history().entries
     shown: dict[str, set[int | None]] = {}
     for entry in (e for e in entries if e.event in (PUBLISHED, ROLLED_BACK)):

@@ -10,19 +10,13 @@ from pathlib import Path
 import pytest
 
 from common.settings import PROJECT, Settings
-from publish.lake import MAIN, Lake, open_lake, restore
+from publish.lake import MAIN, Lake, restore
 from tests.conftest import BIN, environment
 from tests.end_to_end.run_process import shown
 
 STAGED, MART = "staging.products", "marts.purchase_trend_by_category"
 SINGULAR = "select * from {{ ref('interaction_by_age') }} where age_band = 'unknown'\n"
 FAULTY_MODEL = "models/marts/top_products_by_category_region.sql"
-
-
-@pytest.fixture
-def lake(stack_settings: Settings) -> Iterator[Lake]:
-    with open_lake(stack_settings) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ import signal
 from typing import Any
 
 import psycopg2
-import pytest
 
 from common.settings import Settings
 from publish.in_home import describe
-from publish.lake import Lake, open_lake
+from publish.lake import Lake
 from stack.endpoints import source_dsn
 from tests.conftest import ecom
 from tests.end_to_end.run_process import a_reader, cut_off, dbt_of, shown
@@ -134,12 +133,6 @@ def assert_star_is_whole(lake: Lake) -> None:
             f"AND f.{moment} < d.valid_to WHERE d.customer_key <> f.customer_key"
         )
         assert wrong == [(0,)], fact
-
-
-@pytest.fixture
-def lake(stack_settings: Settings) -> Any:
-    with open_lake(stack_settings) as opened:
-        yield opened
 
 
 def test_a_first_run_brings_the_source_to_the_marts(

@@ -5,7 +5,6 @@ Each test has schemas of its own by a prefix, so that all share one stack.
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from publish import journal, moving, upkeep
 from publish.journal import Entry, History, Journal, Move
 from publish.lake import MAIN, Lake, fast_forward, open_lake
 from publish.moving import discard, publish_branch, recover, roll_back, shown_snapshots
+from tests.meanwhile import meanwhile
 
 PROPERTIES = "USING iceberg TBLPROPERTIES ('write.wap.enabled' = 'true')"
 
@@ -111,22 +111,15 @@ def shop(running: Settings) -> Iterator[Shop]:
 def a_reader(shop: Shop) -> Iterator[list[object]]:
     """Somebody who reads a table in a loop; what was torn."""
     torn: list[object] = []
-    over = threading.Event()
+    with open_lake(shop.settings) as own:
 
-    def read() -> None:
-        with open_lake(shop.settings) as own:
-            while not over.wait(0.01):
-                rows = own.rows(f"SELECT count(*), min(n), max(n) FROM {shop.dim}")
-                if rows[0][1] != rows[0][2] or not rows[0][0]:
-                    torn.append(rows)
+        def read() -> None:
+            rows = own.rows(f"SELECT count(*), min(n), max(n) FROM {shop.dim}")
+            if rows[0][1] != rows[0][2] or not rows[0][0]:
+                torn.append(rows)
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        yield torn
-    finally:
-        over.set()
-        reader.join()
+        with meanwhile(read, pause=0.01):
+            yield torn
 
 
 def cut_off(shop: Shop, number: int, *moved: str) -> Entry:

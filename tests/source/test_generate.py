@@ -8,11 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from source.bulk import encode
 from source.generate import Size, parts
 from source.tables import TABLES
 from source.timeline import DAY
+from tests.meanwhile import meanwhile
 
 Query = Callable[..., list[tuple[Any, ...]]]
 Counts = Callable[[], dict[str, int]]
@@ -331,28 +332,22 @@ def test_a_reader_sees_the_old_shop_or_the_new_one(
     of them in all tables, and no deadlock ends either."""
     sizes = [Size(40 + n, 20 + n, 300 + n, 30 + n) for n in range(6)]
     generate.generate(shop, sizes[0])
-    seen, over = [], threading.Event()
+    seen = []
 
     def look() -> None:
-        while not over.is_set():
-            # The locks come first: each statement then sees one state of all tables.
-            seen.append(
-                query(
-                    "LOCK TABLE customers, products, interactions, orders IN ACCESS "
-                    "SHARE MODE; SELECT (SELECT count(*) FROM customers), (SELECT "
-                    "count(*) FROM products), (SELECT count(*) FROM interactions), "
-                    "(SELECT count(*) FROM orders)"
-                )[0]
-            )
+        # The locks come first: each statement then sees one state of all tables.
+        seen.append(
+            query(
+                "LOCK TABLE customers, products, interactions, orders IN ACCESS "
+                "SHARE MODE; SELECT (SELECT count(*) FROM customers), (SELECT "
+                "count(*) FROM products), (SELECT count(*) FROM interactions), "
+                "(SELECT count(*) FROM orders)"
+            )[0]
+        )
 
-    reader = threading.Thread(target=look)
-    reader.start()
-    try:
+    with meanwhile(look):
         for size in sizes[1:]:
             generate.generate(shop, size, replace=True)
-    finally:
-        over.set()
-        reader.join()
     whole = {(s.customers, s.products, s.interactions, s.orders) for s in sizes}
     assert set(seen) <= whole
     assert len(set(seen)) > 2
@@ -363,28 +358,17 @@ def test_a_vacuum_of_the_new_tables_is_no_deadlock(
 ) -> None:
     """Autovacuum looks at freshly loaded tables; here all the time."""
     generate.generate(shop, SMALL)
-    over = threading.Event()
 
     def look(table: str) -> None:
-        while not over.is_set():
-            with suppress(
-                psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName
-            ):
-                query(f"ANALYZE ecom_loading.{table}")
+        with suppress(
+            psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName
+        ):
+            query(f"ANALYZE ecom_loading.{table}")
 
-    lookers = [
-        threading.Thread(target=look, args=(table,))
-        for table in ("customers", "products", "interactions", "orders")
-    ]
-    for looker in lookers:
-        looker.start()
-    try:
+    tables = ("customers", "products", "interactions", "orders")
+    with meanwhile(*(partial(look, table) for table in tables)):
         for seed in range(3):
             generate.generate(shop, replace(SMALL, seed=seed), replace=True)
-    finally:
-        over.set()
-        for looker in lookers:
-            looker.join()
     assert query("SELECT count(*) FROM interactions") == [(SMALL.interactions,)]
 
 
