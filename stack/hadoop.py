@@ -7,15 +7,18 @@ import subprocess
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from psutil import NoSuchProcess
+
 from common.errors import ServiceError
 from stack import java
 from stack.hdfs_layout import ADMIN, GROUPS, READER, UMASK, WAREHOUSE
-from stack.hdfs_rpc import answers
+from stack.hdfs_rpc import RefusedError, answers, namenode
 from stack.home import Home
 from stack.process import base_environment, start_detached
 from stack.service import ServiceBase, log_size
 
 NAME_SERVICE = "ecom"
+REPORT_PATIENCE = 60.0
 HDFS_PORTS = ["namenode", "namenode_http", "datanode", "datanode_http", "datanode_ipc"]
 
 
@@ -213,3 +216,25 @@ class DataNode(HdfsService):
 
     name = "datanode"
     main_class = "org.apache.hadoop.hdfs.server.datanode.DataNode"
+
+    def await_reported(self) -> None:
+        """Wait until the NameNode gives out its space: its port answers before that.
+
+        Raises:
+            ServiceError: it does not in a minute, or the process died.
+        """
+        log = self.home.log(self.name)
+        self.await_ready(self._is_reported, log, log_size(log), REPORT_PATIENCE)
+
+    def _is_reported(self) -> bool:
+        process = self.process()
+        if process is None:
+            return False
+        try:
+            with namenode(
+                ("127.0.0.1", self.home.ports()["namenode"]), ADMIN
+            ) as client:
+                # The word of an earlier process may still be there.
+                return any(at >= process.create_time() for at in client.heartbeats())
+        except (ServiceError, RefusedError, NoSuchProcess):
+            return False

@@ -21,6 +21,7 @@ PATIENCE, QUICK = 10.0, 2.0
 MAY_DO_ALL = 7
 DIRECTORY = 1
 SAFE_MODE_GET = 3
+LIVE_DATANODES = 2
 # Protobuf: the bit of a byte that says more follow, the type of counted bytes.
 MORE, COUNTED = 0x80, 2
 ACL_TYPES = ("user", "group", "mask", "other")
@@ -66,6 +67,13 @@ class NameNodeClient:
             FileNotFoundError: there is no such path.
         """
         self._ask("checkAccess", _text(1, path) + _number(2, access))
+
+    def heartbeats(self) -> list[float]:
+        """Seconds since 1970 of the last word of each live DataNode that offers space."""
+        answer = self._ask("getDatanodeReport", _number(1, LIVE_DATANODES))
+        nodes = [_fields(one) for one in answer.get(1, [])]
+        # DatanodeInfoProto: capacity and the time of its last update, in milliseconds.
+        return [int(node[6][0]) / 1000 for node in nodes if node.get(2, [0])[0]]
 
     def status(self, path: str) -> FileStatus | None:
         """What `path` is, or None where there is nothing."""

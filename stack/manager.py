@@ -235,6 +235,7 @@ class Stack:
         for future in (postgres, datanode, store):
             future.result()
         self._start(self.thrift)
+        self.datanode.await_reported()
 
     def _after(self, needed: list[Future[None]], service: ServiceBase) -> None:
         for future in needed:
