@@ -48,6 +48,8 @@ TIER_MOVES, REGION_MOVES, CORRECTIONS = 0.5, 0.2, 0.2
 PRICE_CHANGES, RETURNS = 0.5, 0.1
 GONE_CUSTOMERS, GONE_PRODUCTS, GONE_ORDERS = 0.05, 0.03, 0.05
 LATE_EVENTS, LATE_DAYS = 0.05, 10
+# Orders that come back or are deleted are of the last days, as long as there are any.
+RETURN_DAYS = 90
 # A natural day follows from the days before it; a shop without any has this rate.
 NATURAL_DAYS, FALLBACK_RATE = 28, 1 / 365
 # A day changes at least one row of a table that has this many.
@@ -190,12 +192,19 @@ class _Change:
         return int(row[0] or 0) if row else 0
 
     def _share(
-        self, what: str, table: Table, statement: str, share: float, salt: int
+        self,
+        what: str,
+        table: Table,
+        statement: str,
+        share: float,
+        salt: int,
+        recent: str = "",
     ) -> None:
         """Run an update or delete on a share of a table's rows, chosen by a hash.
 
         The statement's `{lot}` is the condition that a row was chosen, `{chance}` a
-        whole number that follows from its key.
+        whole number that follows from its key. `recent` names the column of a moment:
+        rows of the last `RETURN_DAYS` are chosen before any other.
         """
         key = sql.Identifier(table.key[0])
         name = sql.Identifier(PUBLIC, table.name)
@@ -207,11 +216,17 @@ class _Change:
             sql.Literal((self.day_seed + part) % 2**62) for part in (salt, salt + 50)
         ]
         lot = sql.SQL(
-            "{} IN (SELECT {} FROM {} ORDER BY hashint8extended({}, {}), {} LIMIT {})"
+            "{} IN (SELECT {} FROM {} ORDER BY {} hashint8extended({}, {}), {} LIMIT {})"
         )
+        first = sql.Composed([])
+        if recent:
+            since = sql.Literal(f"{self.day - dt.timedelta(days=RETURN_DAYS)}Z")
+            first = sql.SQL("{} < {},").format(sql.Identifier(recent), since)
         self.cursor.execute(
             sql.SQL(statement).format(
-                lot=lot.format(key, key, name, key, seeds[0], key, sql.Literal(wanted)),
+                lot=lot.format(
+                    key, key, name, first, key, seeds[0], key, sql.Literal(wanted)
+                ),
                 chance=sql.SQL("(hashint8extended({}, {}) & 2147483647)").format(
                     key, seeds[1]
                 ),
@@ -222,11 +237,11 @@ class _Change:
     def _delete_orders(self) -> None:
         self._share(
             "order lines deleted", ORDERS,
-            "DELETE FROM public.order_items WHERE {lot}", GONE_ORDERS, 1,
+            "DELETE FROM public.order_items WHERE {lot}", GONE_ORDERS, 1, "ordered_at",
         )  # fmt: skip
         self._share(
             "orders deleted", ORDERS,
-            "DELETE FROM public.orders WHERE {lot}", GONE_ORDERS, 1,
+            "DELETE FROM public.orders WHERE {lot}", GONE_ORDERS, 1, "ordered_at",
         )  # fmt: skip
 
     def _delete_customers(self) -> None:
@@ -304,7 +319,7 @@ class _Change:
                 WHEN 'shipped' THEN 'delivered' ELSE 'returned' END
                WHERE (status = 'delivered' AND {lot})
                   OR (status IN ('placed', 'paid', 'shipped') AND {chance} % 3 = 0)""",
-            RETURNS, 8,
+            RETURNS, 8, "ordered_at",
         )  # fmt: skip
 
     def _new(self, table: Table, share: float = 1) -> int:
