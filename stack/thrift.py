@@ -93,6 +93,10 @@ def spark_settings(home: Home) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": "8",
         "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+        # A dimension of a million rows is sent to the fact, not the fact sorted by its
+        # key; what is known only as it runs is compressed, and keeps the usual bound.
+        "spark.sql.autoBroadcastJoinThreshold": "64m",
+        "spark.sql.adaptive.autoBroadcastJoinThreshold": "10m",
         "spark.sql.catalogImplementation": "hive",
         "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
     }

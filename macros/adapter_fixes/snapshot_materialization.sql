@@ -26,6 +26,8 @@
         {% set kept = adapter.get_columns_in_relation(target_relation) | map(attribute='name') | list %}
         {% do create_columns(target_relation, adapter.get_columns_in_relation(staging)
             | rejectattr('name', 'in', kept + ['dbt_change_type']) | list) %}
+        {#- The merge asks it twice: for the files to rewrite, and for the rows. -#}
+        {% do run_query('cache lazy table ' ~ staging) %}
         {% call statement('main') %}
             {{ snapshot_merge_sql(target_relation, staging, []) }}
         {% endcall %}

@@ -13,9 +13,9 @@
       key. No row, no commit, and what reads the table need not look again.
     - A written table is asked its generic tests in one scan (`ask_tests`).
 
-    Config: `unique_key`; `prune_by`, a timestamp or date column whose days
-    bound what the merge reads of the table; `event_at`, the column that bounds
-    it in a backfill.
+    Config: `unique_key`; what bounds the part of the table that the merge reads:
+    `prune_by`, a timestamp or date column by its days, or `prune_ids`, a key that is
+    a whole number; `event_at`, the column that bounds it in a backfill.
 #}
 {% materialization incremental, adapter='spark', supported_languages=['sql'] -%}
     {%- set existing = load_relation(this) -%}
@@ -89,17 +89,21 @@
     {% endif %}
     {% do run_query('cache lazy table ' ~ changes ~ ' as ' ~ compiled_code) %}
     {% set removes = 'is_removed' in compiled_code %}
+    {% set prune_ids = config.get('prune_ids') %}
     {% set summary = run_query(
         'select count(*), ' ~ (_days_of(prune_by) if prune_by else 'null')
-        ~ ', ' ~ ('count_if(is_removed)' if removes else '0') ~ ' from ' ~ changes).rows[0] %}
+        ~ ', ' ~ ('count_if(is_removed)' if removes else '0')
+        ~ ', ' ~ (buckets_of(prune_ids) if prune_ids else 'null') ~ ' from ' ~ changes).rows[0] %}
     {% set range = backfill() if config.get('event_at') else none %}
     {% set days = range.days | join(',') if range else summary[1] %}
     {% if summary[0] %}
         {% do _add_new_columns(relation) %}
         {% call statement('main') %}
             {% if config.get('partition_by') %}
-            {{ merge_changes_sql(relation, changes, removes,
-                config.get('event_at') if range else prune_by, days) }}
+            {%- set within = days_predicate(
+                'kept.' ~ (config.get('event_at') if range else prune_by), days.split(',')) if days
+                else (ids_predicate('kept.' ~ prune_ids, summary[3]) if prune_ids) %}
+            {{ merge_changes_sql(relation, changes, removes, within) }}
             {% else %}
             {{ overwrite_changes_sql(relation, changes, removes) }}
             {% endif %}
@@ -130,17 +134,16 @@
         relation: the table.
         changes: name of the view of changed rows.
         removes: whether it has a column `is_removed`, whose rows are deleted.
-        prune_by: column that bounds what is read of the table, or none.
-        days: its days in the changed rows, comma-separated.
+        within: a condition that bounds what is read of the table (`kept`), or none.
 #}
-{% macro merge_changes_sql(relation, changes, removes, prune_by=none, days=none) -%}
+{% macro merge_changes_sql(relation, changes, removes, within=none) -%}
     {%- set keys = config.get('unique_key') -%}
     {%- set keys = [keys] if keys is string else keys -%}
     {%- set columns = model.columns.keys() | list -%}
     merge into {{ relation }} as kept
     using {{ changes }} as found
     on {% for key in keys %}kept.{{ key }} = found.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
-    {%- if prune_by and days %} and ({{ days_predicate('kept.' ~ prune_by, days.split(',')) }}){% endif %}
+    {%- if within %} and ({{ within }}){% endif %}
     {%- if removes %}
     when matched and found.is_removed then delete
     {%- endif %}
@@ -197,6 +200,41 @@
         {{- ' or ' if not loop.last }}
     {%- endfor -%}
     {#- Not `false`: Spark takes `where (false)` for an alias with one column. #}
+    {{- '1 = 0' if not ranges }}
+{%- endmacro %}
+
+
+{#
+    The buckets of 65,536 neighbours that a column's ids lie in, comma-separated: an
+    aggregate, of which `ids_predicate` makes a condition.
+#}
+{% macro buckets_of(column) -%}
+    array_join(array_sort(collect_set(shiftright(cast({{ column }} as bigint), 16))), ',')
+{%- endmacro %}
+
+
+{#
+    A condition true on the ids of some buckets, as ranges that Iceberg can prune by:
+    a log's ids grow with time, so that what changed lies in few files.
+
+    Args:
+        column: a whole number.
+        buckets: of `buckets_of`. Beyond 100 ranges, their hull.
+#}
+{% macro ids_predicate(column, buckets) -%}
+    {%- set ranges = [] -%}
+    {%- for text in (buckets or '').split(',') if text -%}
+        {%- if ranges and ranges[-1][1] + 1 == text | int -%}
+            {%- do ranges.append([ranges.pop()[0], text | int]) -%}
+        {%- else -%}
+            {%- do ranges.append([text | int, text | int]) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set ranges = [[ranges[0][0], ranges[-1][1]]] if ranges | length > 100 else ranges -%}
+    {%- for range in ranges -%}
+        {{ column }} between {{ range[0] * 65536 }} and {{ range[1] * 65536 + 65535 }}
+        {{- ' or ' if not loop.last }}
+    {%- endfor -%}
     {{- '1 = 0' if not ranges }}
 {%- endmacro %}
 

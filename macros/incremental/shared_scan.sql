@@ -6,8 +6,9 @@
     statement of its own; one with a fault runs as dbt wrote it, so that its
     failing rows are shown as usual. `dbt test` asks every test by itself.
 
-    After a merge bounded by days only those days are looked at, where every
-    test was known to hold before the merge (`was_sound`). What a look at the
+    After a merge into a table of partitions only the changed days are looked at, or,
+    where the merge is not bounded by days, the rows of the merged keys: every test
+    was known to hold before it (`was_sound`). What a look at the
     changed days alone would miss is asked of the whole table: whether a merged
     key is in the table twice, and, where a parent has lost a key, whether a
     child still names it.
@@ -30,12 +31,14 @@
     {% if not build %}{% do return(none) %}{% endif %}
     {% set tests = _askable_tests() %}
     {% if not tests %}{% do return(none) %}{% endif %}
-    {% set partly = [days, changes] | select | list | length == 2
+    {#- A table without partitions has been written anew, and is asked as a whole. -#}
+    {% set partly = changes and config.get('partition_by')
         and tests | reject('in', _sound_tests(tests)) | list | length == 0 %}
     {% set inserted = '(select * from ' ~ changes ~ ' where is_new)' if tells_new else changes %}
-    {% if partly and _has_repeated_key(relation, inserted) %}{% do return(none) %}{% endif %}
+    {% if partly and days and _has_repeated_key(relation, inserted) %}{% do return(none) %}{% endif %}
 
-    {% set row = run_query(_faults_query(relation, tests, days if partly else none)).rows[0] %}
+    {% set row = run_query(_faults_query(
+        relation, tests, days if partly else none, changes if partly and not days else none)).rows[0] %}
     {% for test in tests %}
         {% if row[loop.index0] == 0 %}
             {% do build.setdefault('sound_now', {}).update({test.unique_id: true}) %}
@@ -61,7 +64,7 @@
         and not node.config.store_failures %}
         {% set parents = node.depends_on.nodes | reject('equalto', model.unique_id) | list %}
         {% set ready = parents | reject('in', model.depends_on.nodes) | list | length == 0 %}
-        {% if ready and _fault_count(node, 0) %}{% do found.append(node) %}{% endif %}
+        {% if ready and _fault_count(node, 0, '') %}{% do found.append(node) %}{% endif %}
     {% endfor %}
     {% do return(found) %}
 {% endmacro %}
@@ -116,23 +119,43 @@
 {% endmacro %}
 
 
-{# One row: the faults of each test, in order. #}
-{% macro _faults_query(relation, tests, days) -%}
+{#
+    One row: the faults of each test, in order.
+
+    Args:
+        relation: the table.
+        tests: list of nodes.
+        days: ask these days alone, comma-separated.
+        changes: ask the rows alone whose key is one of this view.
+#}
+{% macro _faults_query(relation, tests, days, changes) -%}
+    {%- set keys = config.get('unique_key') -%}
+    {%- set keys = [keys] if keys is string else keys -%}
+    {%- set merged -%}
+    {%- if changes %}
+    left semi join {{ changes }} as merged on {% for key in keys -%}
+    child.{{ key }} = merged.{{ key }}{{ ' and ' if not loop.last }}
+    {%- endfor %}
+    {%- endif -%}
+    {%- endset -%}
+    {%- set within -%}
+    {%- if days %}
+    where {{ days_predicate('child.' ~ config.get('prune_by'), days.split(',')) }}
+    {%- endif -%}
+    {%- endset -%}
+    {%- set rows = relation ~ ' as child ' ~ merged ~ ' ' ~ within -%}
     select
         {% for test in tests -%}
-        {{ _fault_count(test, loop.index0) }} as faults_{{ loop.index0 }}{{ ',' if not loop.last }}
+        {{ _fault_count(test, loop.index0, rows) }} as faults_{{ loop.index0 }}{{ ',' if not loop.last }}
         {% endfor %}
-    from {{ relation }} as child
+    from {{ relation }} as child {{ merged }}
     {%- for test in tests if test.test_metadata.name == 'relationships' %}
     left join (
         select distinct {{ test.test_metadata.kwargs.field }} as parent_{{ tests.index(test) }}
         from {{ _parent_of(test).relation_name }}
     ) as parents_{{ tests.index(test) }}
         on child.{{ test.test_metadata.kwargs.column_name }} = parent_{{ tests.index(test) }}
-    {%- endfor %}
-    {%- if days %}
-    where {{ days_predicate('child.' ~ config.get('prune_by'), days.split(',')) }}
-    {%- endif %}
+    {%- endfor %} {{ within }}
 {%- endmacro %}
 
 
@@ -150,8 +173,9 @@
     Args:
         test: node of a generic test.
         number: its number in the query, which names its parent's column.
+        rows: the rows asked, as what follows `from`.
 #}
-{% macro _fault_count(test, number) %}
+{% macro _fault_count(test, number, rows) %}
     {%- set kind, given = test.test_metadata.name, test.test_metadata.kwargs -%}
     {%- set extra = given.keys() | reject('in', ['model', 'column_name', 'columns',
         'values', 'condition', 'to', 'field', 'value']) | list -%}
@@ -159,10 +183,11 @@
     {%- if extra -%}
     {%- elif kind == 'not_null' -%}
         {%- do return('count_if(' ~ column ~ ' is null)') -%}
-    {%- elif kind == 'unique' -%}
-        {%- do return('count(' ~ column ~ ') - count(distinct ' ~ column ~ ')') -%}
-    {%- elif kind == 'unique_together' -%}
-        {%- do return('count(*) - count(distinct struct(' ~ given['columns'] | join(', ') ~ '))') -%}
+    {%- elif kind in ['unique', 'unique_together'] -%}
+        {#- By itself: beside others a distinct count carries them all from row to row. #}
+        {%- set keys = given.get('columns', [column]) | join(', ') -%}
+        {%- do return('(select count(*) from (select ' ~ keys ~ ' from ' ~ rows ~ ' group by ' ~ keys
+            ~ ' having count(*) > 1)' ~ (' where ' ~ column ~ ' is not null' if column else '') ~ ')') -%}
     {%- elif kind == 'one_member' -%}
         {%- do return('abs(count_if(' ~ column ~ " = '" ~ given.get('value', 'unknown') ~ "') - 1)") -%}
     {%- elif kind == 'holds' -%}

@@ -60,3 +60,27 @@
     )
     where turn = 1
 {%- endmacro %}
+
+
+{#
+    Whether a key comes more than once among the usable rows of a window, so that the
+    first of them has to be found. Asked of the key alone, and once a run: to put all
+    rows in order costs several times as much, and ingest lands no key twice.
+
+    Args:
+        relation: the staging view.
+        keys: list of key columns.
+        condition: which rows of it.
+#}
+{% macro comes_twice(relation, keys, condition) %}
+    {% if not execute or flags.WHICH not in ['run', 'build'] or not graph.get('build') %}
+        {% do return(true) %}
+    {% endif %}
+    {% set known = graph.build.setdefault('comes_twice', {}) %}
+    {% set query = 'select count(*) - count(distinct ' ~ keys | join(', ') ~ ') from ' ~ relation
+        ~ ' where not is_deleted and reject_reason is null and ' ~ condition %}
+    {% if query not in known %}
+        {% do known.update({query: (run_query(query).rows[0][0] | int) > 0}) %}
+    {% endif %}
+    {% do return(known[query]) %}
+{% endmacro %}

@@ -58,7 +58,6 @@
     Args:
         window: of `build_window`.
         moment: column of the moment of the event.
-    Reads the CTE `moved`.
 #}
 {% macro stale_facts(window, moment) -%}
     {%- set customers, products = ref('dim_customer'), ref('dim_product') -%}
@@ -70,7 +69,8 @@
     {%- set product_ids = come_or_gone(products, 'product_id', before) -%}
     select kept.*
     from {{ before_write() }} as kept
-    left join moved on kept.customer_id = moved.customer_id
+    left join ({{ moved_customers(window) }}) as moved
+        on kept.customer_id = moved.customer_id
     where
         {{ may_be_stale(moment, moved_customers(window), customer_ids, product_ids) }}
         and (
@@ -131,9 +131,44 @@
 {% endmacro %}
 
 
+{#
+    A condition true near the ids that something happened to, so that files of other
+    ids are not read; none where that is not known.
+
+    Args:
+        column: a whole number.
+        ids: a query of it.
+        window: of `build_window`.
+#}
+{% macro nearby(column, ids, window) %}
+    {% if not execute or flags.WHICH not in ['run', 'build'] or window.nothing %}{% do return(none) %}{% endif %}
+    {% do return('(' ~ ids_predicate(column, run_query(
+        'select ' ~ buckets_of(column) ~ ' from (' ~ ids ~ ')').rows[0][0]) ~ ')') %}
+{% endmacro %}
+
+
 {# Whether a query gives a row. #}
 {% macro has_rows(query) %}
     {% do return(run_query('select 1 from (' ~ query ~ ') limit 1').rows | length > 0) %}
+{% endmacro %}
+
+
+{#
+    Whether the products that were known when the running model was last built have
+    the categories they had then. Facts of a product that has come or gone since have
+    other keys, so their days have changed.
+
+    Args:
+        products: relation of the product dimension.
+        window: of `build_window`.
+#}
+{% macro same_categories(products, window) %}
+    {% set before = built_from(window) %}
+    {% if not before %}{% do return(false) %}{% endif %}
+    {% do return(not has_rows(
+        'select 1 from ' ~ products ~ ' as known inner join ' ~ as_it_was(products, before)
+        ~ ' as earlier on known.product_key = earlier.product_key'
+        ~ ' where not (known.category <=> earlier.category)')) %}
 {% endmacro %}
 
 
@@ -168,7 +203,7 @@
         window, name: as for `in_window`.
 #}
 {% macro bounds_of(relation, column, window, name) %}
-    {% if execute and flags.WHICH in ['run', 'build'] and window.changed[name] %}
+    {% if execute and flags.WHICH in ['run', 'build'] and window.changed[name] and not window.nothing %}
         {% set found = run_query('select min(' ~ column ~ '), max(' ~ column ~ ') from '
             ~ relation ~ ' where ' ~ in_window(window, name, 'loaded_at')).rows[0] %}
         {% if found[0] is not none %}{% do return([found[0], found[1]]) %}{% endif %}

@@ -91,61 +91,51 @@ counted as (
 ),
 
 {% if before -%}
-touched as (
-    select distinct customer_id
-    from counted
-    where interactions != 0
+differences as (
     {%- if corrected %}
-    union
-    select customer_id from corrected
-    {%- endif %}
-),
-
-summed as (
-    select * from counted
-    union all
-    select
-        age_band,
-        interaction_type,
-        customer_id,
-        interactions
-    from {{ before_write() }} as kept
-    where
-        exists (
-            select 1 from touched
-            where touched.customer_id <=> kept.customer_id
-        )
-        {%- if corrected %}
-        and not exists (
-            select 1 from corrected
-            where corrected.customer_id = kept.customer_id
-        )
-        {%- endif %}
-),
-{%- else -%}
-summed as (
-    select * from counted
-),
-{%- endif %}
-
-fresh as (
     select
         age_band,
         interaction_type,
         customer_id,
         sum(interactions) as interactions
-    from summed
+    from (
+        select * from counted
+        union all
+        select
+            age_band,
+            interaction_type,
+            customer_id,
+            -interactions as interactions
+        from {{ before_write() }}
+        where customer_id in (select customer_id from corrected)
+    )
     group by 1, 2, 3
-    having sum(interactions) > 0
+    {%- else %}
+    select * from counted
+    {%- endif %}
 ),
 
 final as (
-    {{ only_changes(
-        'fresh',
-        scope='exists (select 1 from touched where touched.customer_id <=> kept.customer_id)'
-        if before else 'true'
-    ) }}
+    select
+        differences.age_band,
+        differences.interaction_type,
+        differences.customer_id,
+        coalesce(kept.interactions, 0) + differences.interactions
+        as interactions,
+        coalesce(kept.interactions, 0) + differences.interactions = 0
+        as is_removed
+    from differences
+    left join {{ before_write() }} as kept
+        on differences.customer_id <=> kept.customer_id
+        and differences.age_band = kept.age_band
+        and differences.interaction_type = kept.interaction_type
+    where differences.interactions != 0
 )
+{%- else -%}
+final as (
+    {{ only_changes('counted') }}
+)
+{%- endif %}
 
 select * from final
 {{ window_marks(window) }}

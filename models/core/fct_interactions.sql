@@ -26,6 +26,10 @@
     },
 ) %}
 {%- set range = window.backfill %}
+{%- set twice = range or window.nothing or comes_twice(
+    ref('stg_interactions'), ['interaction_id'],
+    in_window(window, 'interactions', 'loaded_at')
+) %}
 
 with customers as (
     select * from {{ ref('dim_customer') }}
@@ -61,7 +65,11 @@ staged as (
         occurred_at,
         session_id,
         device
-    from ({{ first_of('usable', ['interaction_id']) }})
+    from {% if twice -%}
+    ({{ first_of('usable', ['interaction_id']) }})
+    {%- else -%}
+    usable
+    {%- endif %}
     {%- if range %}
     where {{ in_range('occurred_at', range) }}
     {%- elif is_incremental() %}
@@ -80,10 +88,6 @@ staged as (
 ),
 
 {% if is_incremental() and not range -%}
-moved as (
-    {{ moved_customers(window) }}
-),
-
 stale as (
     {{ stale_facts(window, 'occurred_at') }}
 ),

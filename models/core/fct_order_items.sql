@@ -9,6 +9,7 @@
 {{
     config(
         unique_key=['order_id', 'line_number'],
+        prune_ids='order_id',
         event_at='ordered_at',
         partition_by=['months(ordered_at)'],
     )
@@ -26,6 +27,21 @@
     },
 ) %}
 {%- set range = window.backfill %}
+{%- set since %}
+    select order_id
+    from {{ ref('stg_orders') }}
+    where {{ in_window(window, 'orders', 'loaded_at') }}
+    union
+    select order_id
+    from {{ ref('stg_order_items') }}
+    where {{ in_window(window, 'order_items', 'loaded_at') }}
+    {%- if is_incremental() and not range %}
+    union
+    select order_id
+    from ({{ stale_facts(window, 'ordered_at') }})
+    {%- endif %}
+{%- endset %}
+{%- set near = nearby('order_id', since, window) if is_incremental() and not range else none %}
 
 with customers as (
     select * from {{ ref('dim_customer') }}
@@ -37,37 +53,25 @@ products as (
 
 staged_orders as (
     select * from {{ ref('stg_orders') }}
+    {%- if near %}
+    where {{ near }}
+    {%- endif %}
 ),
 
 staged_items as (
     select * from {{ ref('stg_order_items') }}
+    {%- if near %}
+    where {{ near }}
+    {%- endif %}
 ),
-
-{% if is_incremental() and not range -%}
-moved as (
-    {{ moved_customers(window) }}
-),
-
-stale as (
-    {{ stale_facts(window, 'ordered_at') }}
-),
-{%- endif %}
 
 affected as (
+    {%- if range %}
     select order_id
     from staged_orders
-    {%- if range %}
     where {{ in_range('ordered_at', range) }}
     {%- else %}
-    where {{ in_window(window, 'orders', 'loaded_at') }}
-    union
-    select order_id
-    from staged_items
-    where {{ in_window(window, 'order_items', 'loaded_at') }}
-    {%- endif %}
-    {%- if is_incremental() and not range %}
-    union
-    select order_id from stale
+    {{ since }}
     {%- endif %}
 ),
 
@@ -120,6 +124,7 @@ final as (
         'fresh',
         scope=in_range('kept.ordered_at', range) if range
         else 'kept.order_id in (select order_id from affected)'
+        ~ (' and (' ~ near ~ ')' if near else '')
     ) }}
 )
 

@@ -21,16 +21,17 @@
 ] if window.changed[name] or (name == 'order_items' and window.changed.orders) %}
     {%- do tables.append((name, keys)) %}
 {%- endfor %}
+{%- set near = nearby('order_id', orders_staged(window), window) if is_incremental() else none %}
 
 with {% if is_incremental() -%}
 staged_now as (
-    {{ keys_staged(tables, window) }}
+    {{ keys_staged(tables, window, near) }}
 ),
 {%- endif %}
 
 live as (
     select live.*
-    from ({{ live_rows(tables, window) }}) as live
+    from ({{ live_rows(tables, window, near) }}) as live
     {%- if is_incremental() %}
     left semi join staged_now
         on live.source_table = staged_now.source_table
@@ -50,7 +51,7 @@ turns as (
 ),
 
 lines as (
-    {{ lines_without_order(window) }}
+    {{ lines_without_order(window, near) }}
 ),
 
 faults as (

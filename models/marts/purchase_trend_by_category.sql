@@ -1,6 +1,6 @@
 -- Grain: one month and product category with a sale.
--- Months with a changed day of the fact are counted anew; all of them where a
--- product's category changed. A rerun changes nothing.
+-- Months with a changed day of the fact are counted anew; all of them where the
+-- category of a known product changed. A rerun changes nothing.
 {{ config(unique_key=['purchase_month', 'category']) }}
 
 {%- set window = build_window(
@@ -8,7 +8,9 @@
     digests={'categories': digest_of(ref('dim_product'), ['product_key', 'category'])},
 ) %}
 {%- set months = months_of(window.days.fct_order_items) %}
-{%- set partly = is_incremental() and not window.changed.categories %}
+{%- set partly = is_incremental() and (
+    not window.changed.categories or same_categories(ref('dim_product'), window)
+) %}
 
 with sales as (
     select *

@@ -31,17 +31,19 @@ interactions as (
     ) }}
 ),
 
--- A key stands for one region for ever, in whichever version it is found.
+-- Rows as they were have the keys that the dimension had then.
 customers as (
     select
         customer_key,
-        region
+        region,
+        1 as sign
     from {{ versions }}
     {%- if before %}
-    union
+    union all
     select
         customer_key,
-        region
+        region,
+        -1 as sign
     from {{ as_it_was(versions, before) }}
     {%- endif %}
 ),
@@ -60,7 +62,9 @@ sold as (
         sum(if(sales.sign > 0, sales.revenue, -sales.revenue)) as revenue,
         cast(0 as bigint) as interactions
     from sales
-    inner join customers on sales.customer_key = customers.customer_key
+    inner join customers
+        on sales.customer_key = customers.customer_key
+        and sales.sign = customers.sign
     where
         sales.product_key != '{{ unknown_key() }}'
         and {{ is_sale('sales.status') }}
@@ -75,7 +79,9 @@ seen as (
         cast(0 as decimal(28, 2)) as revenue,
         sum(interactions.sign) as interactions
     from interactions
-    inner join customers on interactions.customer_key = customers.customer_key
+    inner join customers
+        on interactions.customer_key = customers.customer_key
+        and interactions.sign = customers.sign
     where interactions.product_key != '{{ unknown_key() }}'
     group by 1, 2
 ),
