@@ -53,7 +53,7 @@ def run(settings: Settings, parts: Sequence[str] = ()) -> dict[str, Any]:
 
     `ECOM_BENCH_ROWS` sets the interactions (default 1 million), `ECOM_BENCH_DAYS` the
     daily builds (default 30), `ECOM_BENCH_LARGER` by how many times the second history
-    is larger (default 5): as many times the days, customers, products and orders.
+    is larger (default 5): as many times the days and orders, of the same shop.
 
     Args:
         settings: whose home keeps the findings.
@@ -155,8 +155,8 @@ class Shop:
         generate.generate(
             self.settings,
             generate.Size(
-                customers=max(self.rows // 20, 100),
-                products=max(self.rows // 200, 50),
+                customers=max(self.rows // self.times // 20, 100),
+                products=max(self.rows // self.times // 200, 50),
                 interactions=self.rows,
                 orders=max(self.rows // 10, 100),
                 days=(first, LAST_DAY),
