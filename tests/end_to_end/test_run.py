@@ -309,3 +309,44 @@ def test_rollback_gives_back_the_previous_publish(
     assert {table: fingerprint(lake, table) for table in tables} == published
     [(result, phases)] = lake.rows(NEWEST_RUN)
     assert (result, list(json.loads(phases))) == ("success", ["publish"])
+
+
+def test_a_backfill_mends_its_days_through_the_door(
+    stack_settings: Settings, lake: Lake
+) -> None:
+    tables = [table for table in lake.tables() if table != "core.build_state"]
+    sound = {table: fingerprint(lake, table) for table in tables}
+    day = "occurred_at >= '2024-07-02' AND occurred_at < '2024-07-03'"
+    for damage in (
+        f"DELETE FROM core.fct_interactions WHERE {day} AND interaction_id > 99100000",
+        f"UPDATE core.fct_interactions SET device = 'fax' WHERE {day}",
+        "DELETE FROM marts.interaction_trend_daily WHERE date_day = '2024-07-02'",
+    ):
+        lake.rows(damage)
+    spoilt = {table for table in tables if fingerprint(lake, table) != sound[table]}
+    assert spoilt == {"core.fct_interactions", "marts.interaction_trend_daily"}
+    newer = 99_200_000
+    execute(
+        stack_settings,
+        "INSERT INTO interactions (interaction_id, customer_id, interaction_type, occurred_at, "
+        f"session_id, device, recorded_at) VALUES ({newer}, 1, 'view', '2024-07-02 13:00+00', "
+        "gen_random_uuid(), 'web', now())",
+    )
+    days = ("--event-time-start", "2024-07-02", "--event-time-end", "2024-07-03")
+    backwards = ("--event-time-start", "2024-07-03", "--event-time-end", "2024-07-02")
+    for wrong in (days[:2], days[2:], backwards, (*days, "--full-refresh")):
+        assert "A backfill needs" in ecom(stack_settings, "run", *wrong, code=2)
+    report = json.loads(ecom(stack_settings, "run", *days, "--json"))
+    assert "ingest" not in report["phases"]
+    assert {table: fingerprint(lake, table) for table in tables} == sound
+    # Killed when all is done but the site, the run is a success, and is remembered so.
+    code, _ = cut_off(stack_settings, r"^Writing \.\.\.")
+    assert code == -signal.SIGKILL
+    assert describe(stack_settings)[0].endswith("success in site")
+    assert (
+        list(json.loads(ecom(stack_settings, "run", "--json"))["phases"])[-1] == "site"
+    )
+    assert lake.rows(
+        f"SELECT count(*) FROM core.fct_interactions WHERE interaction_id = {newer}"
+    ) == [(1,)]
+    assert_all_agree(stack_settings, lake)
