@@ -56,12 +56,8 @@
     {% endfor %}
     {% set rows = run_query(queries | join(' union all ')).rows if queries else [] %}
     {% for row in rows %}{% do build.staged.update({row[0]: row[1] or ''}) %}{% endfor %}
-    {% do build.update({'small': rows | sum(attribute=2) < small_rows()}) %}
+    {% do build.update({'small': rows | sum(attribute=2) < var('small_rows')}) %}
 {% endmacro %}
-
-{# Staged rows up to which planning costs more than the data. #}
-{% macro small_rows() %}{% do return(500000) %}{% endmacro %}
-
 
 {#
     Sets the running node's session up for little data: without generated code

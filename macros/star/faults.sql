@@ -65,7 +65,8 @@
 {#
     Whether a key comes more than once among the usable rows of a window, so that the
     first of them has to be found. Asked of the key alone, and once a run: to put all
-    rows in order costs several times as much, and ingest lands no key twice.
+    rows in order costs several times as much, and ingest lands no key twice. Of few
+    rows it is not asked.
 
     Args:
         relation: the staging view.
@@ -73,7 +74,7 @@
         condition: which rows of it.
 #}
 {% macro comes_twice(relation, keys, condition) %}
-    {% if not execute or flags.WHICH not in ['run', 'build'] or not graph.get('build') %}
+    {% if not execute or flags.WHICH not in ['run', 'build'] or graph.get('build', {}).get('small', true) %}
         {% do return(true) %}
     {% endif %}
     {% set known = graph.build.setdefault('comes_twice', {}) %}

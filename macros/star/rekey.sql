@@ -133,7 +133,7 @@
 
 {#
     A condition true near the ids that something happened to, so that files of other
-    ids are not read; none where that is not known.
+    ids are not read; none where that is not known, or would not pay.
 
     Args:
         column: a whole number.
@@ -141,7 +141,8 @@
         window: of `build_window`.
 #}
 {% macro nearby(column, ids, window) %}
-    {% if not execute or flags.WHICH not in ['run', 'build'] or window.nothing %}{% do return(none) %}{% endif %}
+    {% if not execute or flags.WHICH not in ['run', 'build'] or window.nothing
+        or graph.get('build', {}).get('small', true) %}{% do return(none) %}{% endif %}
     {% do return('(' ~ ids_predicate(column, run_query(
         'select ' ~ buckets_of(column) ~ ' from (' ~ ids ~ ')').rows[0][0]) ~ ')') %}
 {% endmacro %}
