@@ -11,7 +11,7 @@ from psutil import NoSuchProcess
 
 from common.errors import ServiceError
 from stack import java
-from stack.hdfs_layout import ADMIN, GROUPS, READER, UMASK, WAREHOUSE
+from stack.hdfs_layout import ADMIN, GROUPS, READER, UMASK, WAREHOUSE, address
 from stack.hdfs_rpc import RefusedError, answers, namenode
 from stack.home import Home
 from stack.process import base_environment, start_detached
@@ -231,9 +231,7 @@ class DataNode(HdfsService):
         if process is None:
             return False
         try:
-            with namenode(
-                ("127.0.0.1", self.home.ports()["namenode"]), ADMIN
-            ) as client:
+            with namenode(address(self.home), ADMIN) as client:
                 # The word of an earlier process may still be there.
                 return any(at >= process.create_time() for at in client.heartbeats())
         except (ServiceError, RefusedError, NoSuchProcess):

@@ -115,6 +115,7 @@
         {% do return(window) %}
     {% endif %}
     {% if not window.first and is_unchanged(model) %}
+        {% for name in window.changed %}{% do window.changed.update({name: false}) %}{% endfor %}
         {% do window.update({'nothing': true}) %}
         {% do return(window) %}
     {% endif %}

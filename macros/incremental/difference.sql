@@ -63,31 +63,43 @@
 
 
 {#
-    The rows of a fact that a sum changes by, each with a `sign`: those of its
-    changed days as they are (1) and as they were (-1); all rows (1) where
-    nothing is known of before.
+    The rows of a relation as they are (`sign` 1) and as they were when the running
+    model was last built (-1); as they are alone, where nothing is known of before.
 
     Args:
-        fact: relation.
+        relation: a fact or a dimension.
         columns: list of names.
-        moment: column of the moment of the event.
-        days: of `build_window`.
         before: of `built_from`.
+        condition: which rows, or none.
 #}
-{% macro signed_rows(fact, columns, moment, days, before) -%}
+{% macro signed_rows(relation, columns, before, condition=none) -%}
     select
         {{ columns | join(', ') }},
         1 as sign
-    from {{ fact }}
+    from {{ relation }}
+    {{ 'where ' ~ condition if condition }}
     {%- if before %}
-    where {{ partitions_predicate(moment, days) }}
     union all
     select
         {{ columns | join(', ') }},
         -1 as sign
-    from {{ as_it_was(fact, before) }}
-    where {{ partitions_predicate(moment, days) }}
+    from {{ as_it_was(relation, before) }}
+    {{ 'where ' ~ condition if condition }}
     {%- endif %}
+{%- endmacro %}
+
+
+{#
+    The rows of a fact that a sum changes by: those of its changed days, each with a
+    `sign`; all rows where nothing is known of before.
+
+    Args:
+        fact, columns, before: as for `signed_rows`.
+        moment: column of the moment of the event.
+        days: of `build_window`.
+#}
+{% macro changed_rows(fact, columns, moment, days, before) -%}
+    {{ signed_rows(fact, columns, before, partitions_predicate(moment, days) if before) }}
 {%- endmacro %}
 
 

@@ -127,6 +127,13 @@
 {%- endmacro %}
 
 
+{# The running model's `unique_key`, as a list. #}
+{% macro key_columns() %}
+    {% set keys = config.get('unique_key') %}
+    {% do return([keys] if keys is string else keys) %}
+{% endmacro %}
+
+
 {#
     The merge of changed rows.
 
@@ -137,8 +144,7 @@
         within: a condition that bounds what is read of the table (`kept`), or none.
 #}
 {% macro merge_changes_sql(relation, changes, removes, within=none) -%}
-    {%- set keys = config.get('unique_key') -%}
-    {%- set keys = [keys] if keys is string else keys -%}
+    {%- set keys = key_columns() -%}
     {%- set columns = model.columns.keys() | list -%}
     merge into {{ relation }} as kept
     using {{ changes }} as found
@@ -164,8 +170,7 @@
         relation, changes, removes: as for `merge_changes_sql`.
 #}
 {% macro overwrite_changes_sql(relation, changes, removes) -%}
-    {%- set keys = config.get('unique_key') -%}
-    {%- set keys = [keys] if keys is string else keys -%}
+    {%- set keys = key_columns() -%}
     {%- set columns = '`' ~ model.columns.keys() | join('`, `') ~ '`' -%}
     insert overwrite {{ relation }} by name
     select {{ columns }} from {{ relation }} as kept left anti join {{ changes }} as found
@@ -184,23 +189,11 @@
         days: sorted list of yyyy-mm-dd. Beyond 100 ranges, their hull.
 #}
 {% macro days_predicate(column, days) -%}
-    {%- set ranges = [] -%}
+    {%- set starts = [] -%}
     {%- for day in days -%}
-        {%- set start = modules.datetime.datetime.strptime(day, '%Y-%m-%d') -%}
-        {%- set end = start + modules.datetime.timedelta(days=1) -%}
-        {%- if ranges and ranges[-1][1] == start -%}
-            {%- do ranges.append([ranges.pop()[0], end]) -%}
-        {%- else -%}
-            {%- do ranges.append([start, end]) -%}
-        {%- endif -%}
+        {%- do starts.append(modules.datetime.datetime.strptime(day, '%Y-%m-%d')) -%}
     {%- endfor -%}
-    {%- set ranges = [[ranges[0][0], ranges[-1][1]]] if ranges | length > 100 else ranges -%}
-    {%- for range in ranges -%}
-        ({{ column }} >= timestamp '{{ range[0] }}' and {{ column }} < timestamp '{{ range[1] }}')
-        {{- ' or ' if not loop.last }}
-    {%- endfor -%}
-    {#- Not `false`: Spark takes `where (false)` for an alias with one column. #}
-    {{- '1 = 0' if not ranges }}
+    {{- _in_ranges(column, starts, modules.datetime.timedelta(days=1), "timestamp '%s'") -}}
 {%- endmacro %}
 
 
@@ -222,19 +215,36 @@
         buckets: of `buckets_of`. Beyond 100 ranges, their hull.
 #}
 {% macro ids_predicate(column, buckets) -%}
+    {%- set starts = [] -%}
+    {%- for bucket in (buckets or '').split(',') if bucket -%}
+        {%- do starts.append((bucket | int) * 65536) -%}
+    {%- endfor -%}
+    {{- _in_ranges(column, starts, 65536, '%s') -}}
+{%- endmacro %}
+
+
+{#
+    A condition true in the ranges of one width that begin at `starts`, neighbours as
+    one. Beyond 100 ranges, their hull.
+
+    Args:
+        column: what is bounded.
+        starts: sorted list.
+        width: of a range.
+        literal: SQL of a bound, `%s` for its value.
+#}
+{% macro _in_ranges(column, starts, width, literal) -%}
     {%- set ranges = [] -%}
-    {%- for text in (buckets or '').split(',') if text -%}
-        {%- if ranges and ranges[-1][1] + 1 == text | int -%}
-            {%- do ranges.append([ranges.pop()[0], text | int]) -%}
-        {%- else -%}
-            {%- do ranges.append([text | int, text | int]) -%}
-        {%- endif -%}
+    {%- for start in starts -%}
+        {%- set first = ranges.pop()[0] if ranges and ranges[-1][1] == start else start -%}
+        {%- do ranges.append([first, start + width]) -%}
     {%- endfor -%}
     {%- set ranges = [[ranges[0][0], ranges[-1][1]]] if ranges | length > 100 else ranges -%}
     {%- for range in ranges -%}
-        {{ column }} between {{ range[0] * 65536 }} and {{ range[1] * 65536 + 65535 }}
+        ({{ column }} >= {{ literal | format(range[0]) }} and {{ column }} < {{ literal | format(range[1]) }})
         {{- ' or ' if not loop.last }}
     {%- endfor -%}
+    {#- Not `false`: Spark takes `where (false)` for an alias with one column. #}
     {{- '1 = 0' if not ranges }}
 {%- endmacro %}
 
@@ -262,8 +272,7 @@
             stands for; rows outside stay as they are.
 #}
 {% macro only_changes(fresh, scope='true') -%}
-    {%- set keys = config.get('unique_key') -%}
-    {%- set keys = [keys] if keys is string else keys -%}
+    {%- set keys = key_columns() -%}
     {%- set columns = model.columns.keys() | list -%}
     {%- if not is_incremental() -%}
     {#- A unit test knows no contract. #}

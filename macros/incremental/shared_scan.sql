@@ -37,8 +37,13 @@
     {% set inserted = '(select * from ' ~ changes ~ ' where is_new)' if tells_new else changes %}
     {% if partly and days and _has_repeated_key(relation, inserted) %}{% do return(none) %}{% endif %}
 
-    {% set row = run_query(_faults_query(
-        relation, tests, days if partly else none, changes if partly and not days else none)).rows[0] %}
+    {% set rows = relation %}
+    {% if partly %}
+        {% set rows = '(select * from ' ~ relation ~ (
+            ' where ' ~ days_predicate(config.get('prune_by'), days.split(',')) if days
+            else ' left semi join ' ~ changes ~ ' using (' ~ key_columns() | join(', ') ~ ')') ~ ')' %}
+    {% endif %}
+    {% set row = run_query(_faults_query(rows, tests)).rows[0] %}
     {% for test in tests %}
         {% if row[loop.index0] == 0 %}
             {% do build.setdefault('sound_now', {}).update({test.unique_id: true}) %}
@@ -108,8 +113,7 @@
         inserted: SQL of the merged rows, or of those of them that were new.
 #}
 {% macro _has_repeated_key(relation, inserted) %}
-    {% set keys = config.get('unique_key') %}
-    {% set keys = [keys] if keys is string else keys %}
+    {% set keys = key_columns() %}
     {% set bounds = run_query('select min(' ~ keys[0] ~ '), max(' ~ keys[0] ~ ') from ' ~ inserted).rows[0] %}
     {% if bounds[0] is none %}{% do return(false) %}{% endif %}
     {% do return(run_query(
@@ -123,39 +127,22 @@
     One row: the faults of each test, in order.
 
     Args:
-        relation: the table.
+        rows: SQL of the rows asked, a name or a query in brackets.
         tests: list of nodes.
-        days: ask these days alone, comma-separated.
-        changes: ask the rows alone whose key is one of this view.
 #}
-{% macro _faults_query(relation, tests, days, changes) -%}
-    {%- set keys = config.get('unique_key') -%}
-    {%- set keys = [keys] if keys is string else keys -%}
-    {%- set merged -%}
-    {%- if changes %}
-    left semi join {{ changes }} as merged on {% for key in keys -%}
-    child.{{ key }} = merged.{{ key }}{{ ' and ' if not loop.last }}
-    {%- endfor %}
-    {%- endif -%}
-    {%- endset -%}
-    {%- set within -%}
-    {%- if days %}
-    where {{ days_predicate('child.' ~ config.get('prune_by'), days.split(',')) }}
-    {%- endif -%}
-    {%- endset -%}
-    {%- set rows = relation ~ ' as child ' ~ merged ~ ' ' ~ within -%}
+{% macro _faults_query(rows, tests) -%}
     select
         {% for test in tests -%}
         {{ _fault_count(test, loop.index0, rows) }} as faults_{{ loop.index0 }}{{ ',' if not loop.last }}
         {% endfor %}
-    from {{ relation }} as child {{ merged }}
+    from {{ rows }} as child
     {%- for test in tests if test.test_metadata.name == 'relationships' %}
     left join (
         select distinct {{ test.test_metadata.kwargs.field }} as parent_{{ tests.index(test) }}
         from {{ _parent_of(test).relation_name }}
     ) as parents_{{ tests.index(test) }}
         on child.{{ test.test_metadata.kwargs.column_name }} = parent_{{ tests.index(test) }}
-    {%- endfor %} {{ within }}
+    {%- endfor %}
 {%- endmacro %}
 
 
@@ -173,7 +160,7 @@
     Args:
         test: node of a generic test.
         number: its number in the query, which names its parent's column.
-        rows: the rows asked, as what follows `from`.
+        rows: SQL of the rows asked.
 #}
 {% macro _fault_count(test, number, rows) %}
     {%- set kind, given = test.test_metadata.name, test.test_metadata.kwargs -%}

@@ -47,7 +47,6 @@
         ids: least and greatest key looked at, or none.
 #}
 {% macro _may_repeat(name, keys, window, ids, near) %}
-    {% if window.nothing %}{% do return(true) %}{% endif %}
     {% set view = ref('stg_' ~ name) %}
     {% set since = in_window(window, name, 'loaded_at') %}
     {% if ids %}

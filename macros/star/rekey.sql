@@ -204,7 +204,7 @@
         window, name: as for `in_window`.
 #}
 {% macro bounds_of(relation, column, window, name) %}
-    {% if execute and flags.WHICH in ['run', 'build'] and window.changed[name] and not window.nothing %}
+    {% if execute and flags.WHICH in ['run', 'build'] and window.changed[name] %}
         {% set found = run_query('select min(' ~ column ~ '), max(' ~ column ~ ') from '
             ~ relation ~ ' where ' ~ in_window(window, name, 'loaded_at')).rows[0] %}
         {% if found[0] is not none %}{% do return([found[0], found[1]]) %}{% endif %}

@@ -17,7 +17,7 @@
 ) %}
 
 with events as (
-    {{ signed_rows(
+    {{ changed_rows(
         facts, ['customer_id', 'interaction_type', 'occurred_at'],
         'occurred_at', window.days.fct_interactions, before
     ) }}
@@ -25,21 +25,7 @@ with events as (
 
 -- All versions of a customer have one birth date, so the id is enough.
 births as (
-    select
-        customer_id,
-        birth_date,
-        1 as sign
-    from {{ versions }}
-    where is_current
-    {%- if before %}
-    union all
-    select
-        customer_id,
-        birth_date,
-        -1 as sign
-    from {{ as_it_was(versions, before) }}
-    where is_current
-    {%- endif %}
+    {{ signed_rows(versions, ['customer_id', 'birth_date'], before, 'is_current') }}
 ),
 
 {% if corrected -%}

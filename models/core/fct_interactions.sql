@@ -26,7 +26,7 @@
     },
 ) %}
 {%- set range = window.backfill %}
-{%- set twice = range or window.nothing or comes_twice(
+{%- set twice = range or not window.changed.interactions or comes_twice(
     ref('stg_interactions'), ['interaction_id'],
     in_window(window, 'interactions', 'loaded_at')
 ) %}

@@ -28,13 +28,7 @@
 ) %}
 {%- set range = window.backfill %}
 {%- set since %}
-    select order_id
-    from {{ ref('stg_orders') }}
-    where {{ in_window(window, 'orders', 'loaded_at') }}
-    union
-    select order_id
-    from {{ ref('stg_order_items') }}
-    where {{ in_window(window, 'order_items', 'loaded_at') }}
+    {{ orders_staged(window) }}
     {%- if is_incremental() and not range %}
     union
     select order_id
@@ -124,7 +118,7 @@ final as (
         'fresh',
         scope=in_range('kept.ordered_at', range) if range
         else 'kept.order_id in (select order_id from affected)'
-        ~ (' and (' ~ near ~ ')' if near else '')
+        ~ (' and ' ~ near if near else '')
     ) }}
 )
 

@@ -17,7 +17,7 @@
 {%- set before = built_from(window) %}
 
 with sales as (
-    {{ signed_rows(
+    {{ changed_rows(
         lines,
         ['product_key', 'product_id', 'customer_key', 'status', 'quantity', 'revenue'],
         'ordered_at', window.days.fct_order_items, before
@@ -25,7 +25,7 @@ with sales as (
 ),
 
 interactions as (
-    {{ signed_rows(
+    {{ changed_rows(
         events, ['product_key', 'product_id', 'customer_key'],
         'occurred_at', window.days.fct_interactions, before
     ) }}
@@ -33,19 +33,7 @@ interactions as (
 
 -- Rows as they were have the keys that the dimension had then.
 customers as (
-    select
-        customer_key,
-        region,
-        1 as sign
-    from {{ versions }}
-    {%- if before %}
-    union all
-    select
-        customer_key,
-        region,
-        -1 as sign
-    from {{ as_it_was(versions, before) }}
-    {%- endif %}
+    {{ signed_rows(versions, ['customer_key', 'region'], before) }}
 ),
 
 products as (
