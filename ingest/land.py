@@ -172,6 +172,9 @@ class Lander:
                 # instead of sending them to their partitions first.
                 writer = writer.option("distribution-mode", "none")
             writer.overwrite(_expr("true"))
+        if self.spec.history:
+            # The engine outlives the session, and would keep the rows.
+            rows.unpersist()
         summary = self._committed()
         self.result.rows_read = int(summary.get("added-records", 0))
         self.result.rows_inserted = self.result.rows_read
