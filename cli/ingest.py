@@ -78,7 +78,7 @@ def reconcile(
     wanted = manifests.load(manifest or run.DEFAULT_MANIFEST, settings.schema_prefix)
     found = reconciling.reconcile(_endpoints(settings), wanted, tables or [])
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json([one.document() for one in found])
     else:
         for one in found:
             typer.echo(one.describe())

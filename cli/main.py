@@ -13,6 +13,9 @@ from cli.output import print_json
 from common.errors import EcomError
 from common.progress import console, say
 
+DEBUG = "--debug"
+USAGE = 2
+
 app = typer.Typer(
     name="ecom",
     help="Takes a shop's data from PostgreSQL to a tested star schema and charts.\n\n"
@@ -27,11 +30,11 @@ app = typer.Typer(
 @app.callback()
 def _options(
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error.")
+        bool,
+        typer.Option(DEBUG, help="Show the traceback of an error; may stand anywhere."),
     ] = False,
 ) -> None:
-    if debug:
-        os.environ["ECOM_DEBUG"] = "1"
+    """What holds for every command; `main` has taken it from wherever it stood."""
 
 
 stack.register(app)
@@ -45,8 +48,19 @@ bench.register(app)
 
 def main() -> None:
     """Run `ecom`; exit 0 done, 1 data or check, 2 usage, 3 service unreachable."""
+    if DEBUG in sys.argv:
+        os.environ["ECOM_DEBUG"] = "1"
+        sys.argv = [argument for argument in sys.argv if argument != DEBUG]
     try:
         app()
+    except SystemExit as stop:
+        if stop.code == USAGE:
+            _print_error(
+                f"Wrong usage of `{' '.join(['ecom', *sys.argv[1:]])}`",
+                "read the message on stderr, or add --help",
+                USAGE,
+            )
+        raise
     except EcomError as error:
         if os.environ.get("ECOM_DEBUG"):
             console.print_exception()

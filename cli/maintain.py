@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from cli.output import JsonFlag, print_json
+from common.errors import UsageError
 from common.progress import say
 from common.settings import Settings
 
@@ -42,6 +44,11 @@ def maintain(
 
     if drop:
         named = ", ".join(drop)
+        if not yes and not sys.stdin.isatty():
+            raise UsageError(
+                f"Dropping {named}: nobody is there to ask",
+                "add --yes to drop for good",
+            )
         if not yes:
             typer.confirm(f"Drop {named} for good?", abort=True, err=True)
         removed.drop(Settings.from_environment(), drop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -42,7 +43,9 @@ def up(
 def down(
     purge: Annotated[
         bool,
-        typer.Option("--purge", help="Remove all state of this home, after asking."),
+        typer.Option(
+            "--purge", help="Remove all state of this home; on a terminal after asking."
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Purge without asking.")] = False,
 ) -> None:
@@ -58,7 +61,7 @@ def down(
     if purge and not settings.home.exists():
         say(f"There is nothing at {settings.home}")
         return
-    if purge and not yes:
+    if purge and not yes and sys.stdin.isatty():
         typer.confirm(f"Remove everything in {settings.home}?", abort=True, err=True)
     stack = Stack(settings)
     stopped = stack.down()

@@ -34,6 +34,9 @@ def place(dsn: str) -> str:
 def check_address(dsn: str) -> None:
     """Refuse what is not a `postgresql://user:password@host:port/database` URL.
 
+    A password with an unescaped character would be taken for a part of the address
+    and shown in messages, so such a URL is refused unread.
+
     Raises:
         UsageError: saying how one is written.
     """
@@ -43,11 +46,17 @@ def check_address(dsn: str) -> None:
         fits = fits and (parts.port is None or parts.port > 0)
     except ValueError:
         fits = False
-    if not fits:
+    if not fits or dsn.count("@") > parts.netloc.count("@") or _unescaped(parts.netloc):
         raise UsageError(
             "Connecting to the source: ECOM_SOURCE_DSN is not a PostgreSQL address",
-            "set it as postgresql://user:password@host:5432/database",
+            "set it as postgresql://user:password@host:5432/database, special characters"
+            " of the password percent-encoded (@ as %40, % as %25, / as %2F)",
         )
+
+
+def _unescaped(address: str) -> bool:
+    """Whether an `@` or `%` stands in the user or password as it is."""
+    return address.count("@") > 1 or bool(re.search("%(?![0-9A-Fa-f]{2})", address))
 
 
 def connect(dsn: str, application: str, options: str) -> Connection:
@@ -75,6 +84,12 @@ def connect(dsn: str, application: str, options: str) -> Connection:
 
 
 def _refusal(dsn: str, error: psycopg2.Error) -> EcomError:
+    if isinstance(error, psycopg2.ProgrammingError):
+        # Its text quotes the URL, password and all.
+        return UsageError(
+            "Connecting to the source: ECOM_SOURCE_DSN cannot be read",
+            "correct its options, what follows the `?`",
+        )
     said = (str(error).strip().splitlines() or ["no reason given"])[0]
     # The driver puts "connection to server at ..., port ... failed: " before it.
     reason = " ".join(said.split("failed: ", 1)[-1].removeprefix("FATAL:").split())

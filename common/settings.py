@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,21 +13,46 @@ from common.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parent.parent
 PREFIX_VARIABLE = "ECOM_SCHEMA_PREFIX"
+DEFAULT_TARGET = "local"
 
 
-def schema_prefix() -> str:
-    """What stands before every schema name: `ci_ab12_`, or nothing by default.
+def schema_prefix(target: str | None = None) -> str:
+    """What stands before every schema name: nothing, unless the target or
+    `ECOM_SCHEMA_PREFIX` says so.
+
+    Args:
+        target: the dbt target, default `ECOM_TARGET`. `dev` has `dev_<user>_`, `ci` has
+            `ci_<commit>_`.
 
     Raises:
-        UsageError: `ECOM_SCHEMA_PREFIX` is not made of letters, digits and `_`.
+        UsageError: the prefix is not made of letters, digits and `_`.
     """
-    prefix = os.environ.get(PREFIX_VARIABLE, "")
+    prefix = os.environ.get(PREFIX_VARIABLE)
+    if prefix is None:
+        prefix = _prefix_of(target or os.environ.get("ECOM_TARGET") or DEFAULT_TARGET)
     if not re.fullmatch(r"[A-Za-z0-9_]*", prefix):
         raise UsageError(
             f"Cannot name the schemas: {PREFIX_VARIABLE} is {prefix!r}",
             f"use letters, digits and underscores in {PREFIX_VARIABLE}, or unset it",
         )
     return prefix
+
+
+def _prefix_of(target: str) -> str:
+    if target == "dev":
+        return f"dev_{re.sub('[^a-z0-9]', '_', getpass.getuser().lower())}_"
+    if target == "ci":
+        done = subprocess.run(
+            ["git", "rev-parse", "--short=8", "HEAD"],
+            cwd=PROJECT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise UsageError(
+                "Cannot name the schemas of target ci: the project is no git checkout",
+                f"set {PREFIX_VARIABLE}, as in ci_ab12_",
+            )
+        return f"ci_{done.stdout.strip()}_"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +64,8 @@ class Settings:
         source_dsn: a `postgresql://` URL (`ECOM_SOURCE_DSN`), or None for the
             embedded PostgreSQL. It may hold a password: never print it.
         target: the dbt target (`ECOM_TARGET`, default `local`).
-        schema_prefix: what stands before every schema name (`ECOM_SCHEMA_PREFIX`).
+        schema_prefix: what stands before every schema name (`ECOM_SCHEMA_PREFIX`, or
+            the target's).
     """
 
     home: Path
@@ -46,16 +74,20 @@ class Settings:
     schema_prefix: str = ""
 
     @classmethod
-    def from_environment(cls) -> Settings:
+    def from_environment(cls, target: str | None = None) -> Settings:
         """Read `ECOM_HOME`, `ECOM_SOURCE_DSN`, `ECOM_TARGET`, `ECOM_SCHEMA_PREFIX`.
+
+        Args:
+            target: a dbt target that was named otherwise.
 
         Raises:
             UsageError: the prefix cannot be part of a name.
         """
+        chosen = target or os.environ.get("ECOM_TARGET") or DEFAULT_TARGET
         home = Path(os.environ.get("ECOM_HOME") or PROJECT / ".ecom")
         return cls(
             home=home.expanduser().absolute(),
             source_dsn=os.environ.get("ECOM_SOURCE_DSN") or None,
-            target=os.environ.get("ECOM_TARGET") or "local",
-            schema_prefix=schema_prefix(),
+            target=chosen,
+            schema_prefix=schema_prefix(chosen),
         )

@@ -138,6 +138,7 @@ def next_lower(
     lower: Bound | None,
     candidate: Candidate | None,
     lookback: timedelta,
+    margin: timedelta = timedelta(),
 ) -> tuple[Bound | None, Candidate | None]:
     """The lower bound of the read after this one, for a cursor that is a time.
 
@@ -147,13 +148,15 @@ def next_lower(
         candidate: the last watermark's.
         lookback: how long before its first write a transaction may have begun,
             where the horizon is not complete.
+        margin: how long before its transaction's begin a row may be stamped, by a
+            clock that is not the server's.
 
     Returns:
         The bound, never below `lower`, and the candidate to remember.
     """
     if horizon.complete:
         seen = min(horizon.asked_at, horizon.oldest_open or horizon.asked_at)
-        seen -= PUBLISH_MARGIN
+        seen -= max(PUBLISH_MARGIN, margin)
         settled = not horizon.prepared
     else:
         seen = horizon.asked_at - lookback

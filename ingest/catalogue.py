@@ -12,14 +12,14 @@ import psycopg2
 from common.errors import UsageError
 from ingest.manifest import TableSpec
 from ingest.statements import CDC_COLUMNS
-from ingest.types import CURSORS, Mapping, SourceColumn, map_column
+from ingest.types import CURSORS, Mapping, SourceColumn, map_column, quote
 
 LARGE_TABLE_ROWS = 1_000_000
 CLOCK_TYPES = ("timestamp", "timestamp_ntz")
 
 # Before version 14, PostgreSQL reads the whole heap for a range of its pages.
 TABLE_SQL = """
-    SELECT c.oid, greatest(c.reltuples, 0)::bigint,
+    SELECT c.oid, c.reltuples::bigint,
         pg_relation_size(c.oid) / current_setting('block_size')::bigint,
         pg_table_size(c.oid),
         coalesce(c.relkind IN ('r', 'm') AND m.amname = 'heap', false)
@@ -168,7 +168,10 @@ def describe(rows: Rows, schema: str, spec: TableSpec) -> SourceTable:
             "name the columns of a primary key or unique index",
         )  # fmt: skip
     leading = [row[0] for row in rows(LEADING_SQL, oid)]
-    if spec.cursor and estimate >= LARGE_TABLE_ROWS and spec.cursor not in leading:
+    unindexed = spec.cursor is not None and spec.cursor not in leading
+    if estimate < 0:
+        estimate = _counted(rows, schema, spec) if unindexed else 0
+    if unindexed and estimate >= LARGE_TABLE_ROWS:
         raise spec.refuse(
             "cursor", f"{estimate:,} rows and no index on the cursor {spec.cursor}",
             f"create one: CREATE INDEX CONCURRENTLY ON {spec.name} ({spec.cursor})",
@@ -182,6 +185,14 @@ def describe(rows: Rows, schema: str, spec: TableSpec) -> SourceTable:
         Heap(int(pages), int(size), scannable and not inherited),
         dict(rows(STORAGE_SQL, oid)), tuple(notes),
     )  # fmt: skip
+
+
+def _counted(rows: Rows, schema: str, spec: TableSpec) -> int:
+    """Rows of a table that PostgreSQL has never analysed, as far as it takes to call
+    it large."""
+    some = f"SELECT FROM {quote(schema)}.{quote(spec.name)} LIMIT {LARGE_TABLE_ROWS}"
+    [(found,)] = rows(f"SELECT count(*) FROM ({some}) AS some".replace("%", "%%"))
+    return int(found)
 
 
 def _check_columns(spec: TableSpec, columns: Sequence[SourceColumn]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,8 +41,8 @@ class TableSpec:
         partition_by: an Iceberg partition transform, or None.
         columns: column -> Spark type that overrides the default.
         history: whether each captured version is kept in `<table>__history`.
-        lookback_seconds: how far to read back where PostgreSQL's own horizon
-            cannot be known.
+        lookback_seconds: how far each read goes back; None for only as far as needed,
+            and 600 where PostgreSQL's own horizon cannot be known.
         path: the manifest.
         line: where the entry begins in the manifest.
         lines: field, or overridden column, -> its line in the manifest.
@@ -56,7 +57,7 @@ class TableSpec:
     partition_by: str | None
     columns: dict[str, str] = field(default_factory=dict)
     history: bool = False
-    lookback_seconds: int = DEFAULT_LOOKBACK
+    lookback_seconds: int | None = None
     path: Path = Path("the manifest")
     line: int = 0
     lines: dict[str, int] = field(default_factory=dict)
@@ -71,6 +72,17 @@ class TableSpec:
         """(transform, column) of `partition_by`; the transform of a bare column is ""."""
         found = TRANSFORM.match(self.partition_by or "")
         return (found[1] or "", found[2] or found[3]) if found else None
+
+    @property
+    def lookback(self) -> timedelta:
+        """How far to read back where the horizon is not known."""
+        given = self.lookback_seconds
+        return timedelta(seconds=DEFAULT_LOOKBACK if given is None else given)
+
+    @property
+    def margin(self) -> timedelta:
+        """How far to read back where it is known: for clocks of applications."""
+        return timedelta(seconds=self.lookback_seconds or 0)
 
     def refuse(self, field_name: str, message: str, fix: str) -> UsageError:
         """An error that names the line of a field, or of a column's override."""
@@ -155,7 +167,10 @@ class _Reader:
             raise self.refuse(1, "the manifest is not a mapping", "see docs/ingest.md")
         self._only(document, {"version", "source", "target", "tables"})
         if document.get("version") != 1:
-            raise self.refuse(1, "`version` must be 1", "write `version: 1`")
+            raise self.refuse(
+                self._line(document, "version"), "`version` must be 1",
+                "write `version: 1`",
+            )  # fmt: skip
         schemas = {}
         for side, default in (("source", "public"), ("target", "staging")):
             entry = document.get(side, CommentedMap())
@@ -196,16 +211,17 @@ class _Reader:
             taken[target] = table
         return Manifest(
             self.path, schemas["source"], self.prefix + schemas["target"],
-            f"{self.prefix}ops", tuple(found), self._connections(document.get("source", CommentedMap())),
+            f"{self.prefix}ops", tuple(found),
+            self._at_least(document.get("source", CommentedMap()), "connections", 1),
         )  # fmt: skip
 
-    def _connections(self, source: CommentedMap) -> int | None:
-        if "connections" not in source:
+    def _at_least(self, entry: CommentedMap, name: str, least: int) -> int | None:
+        if name not in entry:
             return None
-        found = int(self._typed(source, "connections", int, 1))
-        if found < 1:
+        found = int(self._typed(entry, name, int, least))
+        if found < least:
             raise self.refuse(
-                self._line(source, "connections"), "`connections` must be at least 1",
+                self._line(entry, name), f"`{name}` must be at least {least}",
                 "correct the value, or omit it",
             )  # fmt: skip
         return found
@@ -248,9 +264,7 @@ class _Reader:
             partition_by=partition_by,
             columns=self._columns(entry),
             history=bool(self._typed(entry, "history", bool, False)),
-            lookback_seconds=int(
-                self._typed(entry, "lookback_seconds", int, DEFAULT_LOOKBACK)
-            ),
+            lookback_seconds=self._at_least(entry, "lookback_seconds", 0),
             path=self.path,
             line=line,
             lines=self._lines(entry),

@@ -201,14 +201,13 @@ def _next(
     mark: Watermark | None,
 ) -> tuple[Bound | None, Candidate | None]:
     """Where the next read begins; at the earliest where the last one did."""
-    lookback = timedelta(seconds=spec.lookback_seconds)
     lower = mark.lower if mark else None
     candidate = mark.candidate if mark else None
     if spec.cursor is None:
         return None, None
     if table.cursor_type in WHOLE:
-        return next_number(horizon, lower, reached, candidate, lookback)
-    return next_lower(horizon, lower, candidate, lookback)
+        return next_number(horizon, lower, reached, candidate, spec.lookback)
+    return next_lower(horizon, lower, candidate, spec.lookback, spec.margin)
 
 
 def parallel_tables(manifest: Manifest) -> int:
@@ -294,7 +293,7 @@ def _warn(horizon: Horizon, specs: Sequence[TableSpec]) -> None:
         if horizon.in_recovery
         else "the ingest user lacks pg_read_all_stats, or track_activities is off"
     )
-    lookbacks = sorted({f"{spec.lookback_seconds} s" for spec in specs})
+    lookbacks = sorted({f"{spec.lookback.total_seconds():.0f} s" for spec in specs})
     say(
         f"WARNING: PostgreSQL's horizon of open transactions is not known: {why}.\n"
         f"  Each read goes back {' or '.join(lookbacks)} (lookback_seconds) instead; a "

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -29,7 +29,8 @@ from ingest.run import Endpoints
 from ingest.types import quote
 
 BUCKETS = 1024
-NAMED_KEYS = 20
+KEPT_KEYS = 10_000
+PRINTED_KEYS = 20
 ROWS_AT_ONCE = 200_000
 ROWS_EXAMINED = 1_000_000
 HASH_DIGITS = 15
@@ -48,7 +49,7 @@ class Reconciliation:
         source_rows: rows of the source at the snapshot.
         staged_rows: live rows in staging.
         rejected_rows: rows in `<table>__rejects`.
-        differences: up to 20 of `(key, what)`.
+        differences: up to 10,000 of `(key, what)`.
         differing_keys: how many keys differ in all; at least so many where
             `examined_all` is false.
         differing_columns: column -> keys whose value differs there.
@@ -75,13 +76,17 @@ class Reconciliation:
         return self.differing_keys == 0 and self.examined_all
 
     def add(self, key: str, what: str) -> None:
-        """Count a differing key; name it while there is room."""
+        """Count a differing key; keep it while there is room."""
         self.differing_keys += 1
-        if len(self.differences) < NAMED_KEYS:
+        if len(self.differences) < KEPT_KEYS:
             self.differences.append((key, what))
 
+    def document(self) -> dict[str, Any]:
+        """All of it, and the verdict, for `--json`."""
+        return {**asdict(self), "agrees": self.agrees}
+
     def describe(self) -> str:
-        """One line, and one more for each key that is named."""
+        """One line, and one more for each of the first keys that differ."""
         least = "" if self.examined_all else "at least "
         verdict = (
             "agrees" if self.agrees else f"{least}{self.differing_keys:,} keys differ"
@@ -93,7 +98,12 @@ class Reconciliation:
         if self.differing_columns:
             columns = (f"{name} ({n:,})" for name, n in self.differing_columns.items())
             lines.append(f"  columns that differ: {', '.join(columns)}")
-        lines += [f"  {key}: {what}" for key, what in self.differences]
+        lines += [f"  {key}: {what}" for key, what in self.differences[:PRINTED_KEYS]]
+        if len(self.differences) > PRINTED_KEYS:
+            more = self.differing_keys - PRINTED_KEYS
+            lines.append(
+                f"  and {least}{more:,} more; --json names up to {KEPT_KEYS:,}"
+            )
         lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 

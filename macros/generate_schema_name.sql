@@ -1,6 +1,7 @@
 {#
     Names a resource's schema: its custom schema as it is, after the prefix of
-    `ECOM_SCHEMA_PREFIX` where one is set (`ci_<hash>_core`).
+    `ECOM_SCHEMA_PREFIX` (`ci_<hash>_core`), which `dbt` and `ecom` set for the
+    targets `ci` and `dev` where nobody has.
 
     Args:
         custom_schema_name: the `schema` config, or none.

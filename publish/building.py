@@ -14,7 +14,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from common.errors import DataError
+from ruamel.yaml import YAML
+
+from common.errors import DataError, UsageError
 from common.progress import say
 from common.settings import PROJECT, Settings
 from publish.in_home import dbt_record
@@ -24,7 +26,7 @@ from stack.process import base_environment
 
 PASSED = ("success", "pass", "warn", "skipped", "no-op", "partial success")
 CANCEL_PATIENCE = 15.0
-AUDIT_TARGETS = {"local": "audit", "ci": "audit"}
+AUDIT_TARGETS = {"local": "audit", "ci": "audit", "dev": "audit"}
 """The target whose sessions write to a branch; others do so themselves."""
 
 
@@ -140,6 +142,22 @@ def build(settings: Settings, branch: str, scope: Scope) -> BuildOutcome:
 def target(settings: Settings) -> str:
     """The dbt target whose sessions work on a branch."""
     return AUDIT_TARGETS.get(settings.target, settings.target)
+
+
+def demand_target(settings: Settings) -> None:
+    """Refuse a target that dbt does not know, before anything is moved for it.
+
+    Raises:
+        UsageError: `profiles.yml` has no such target.
+    """
+    path = Path(dbt_environment(settings)["DBT_PROFILES_DIR"]) / "profiles.yml"
+    known = YAML(typ="safe").load(path)["ecom"]["outputs"]
+    if settings.target not in known:
+        raise UsageError(
+            f"Cannot build for the target {settings.target!r}: {path} has "
+            f"{', '.join(known)}",
+            "set ECOM_TARGET to one of these, or unset it for local",
+        )
 
 
 def parsed(settings: Settings) -> dict[str, Any]:

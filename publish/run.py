@@ -59,7 +59,9 @@ def run(
             and site made after publishing).
         BusyError: another run of this home is under way.
         ServiceError: a service does not answer.
+        UsageError: dbt has no such target.
     """
+    building.demand_target(settings)
     with one_at_a_time(settings), ends_politely(), open_lake(settings) as lake:
         _check_folders(settings)
         past = settle(settings, lake)

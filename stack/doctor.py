@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import psutil
-import psycopg2
 
+from common.database import connect
 from common.errors import EcomError
 from common.settings import Settings
 from stack import hdfs_layout, java
@@ -177,10 +177,9 @@ def _source(settings: Settings) -> Iterator[Finding]:
     if settings.source_dsn is None and not Stack(settings).postgres.healthy():
         return
     try:
-        connection = psycopg2.connect(source_dsn(settings, "ingest"), connect_timeout=5)
-    except psycopg2.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1]
-        yield Finding("source", False, reason, "start it, or correct ECOM_SOURCE_DSN")
+        connection = connect(source_dsn(settings, "ingest"), "ecom doctor", "")
+    except EcomError as error:
+        yield Finding("source", False, str(error.args[0]), error.fix)
         return
     with connection, connection.cursor() as cursor:
         cursor.execute(

@@ -6,8 +6,8 @@ import os
 from typing import Literal
 from urllib.parse import quote
 
-from common.errors import ServiceError
-from common.settings import PROJECT, Settings
+from common.errors import ServiceError, UsageError
+from common.settings import PREFIX_VARIABLE, PROJECT, Settings
 from stack.home import Home
 
 Role = Literal["owner", "ingest"]
@@ -45,7 +45,13 @@ def thrift_address(settings: Settings) -> tuple[str, int]:
     """
     host = os.environ.get("ECOM_THRIFT_HOST")
     if host:
-        return host, int(os.environ.get("ECOM_THRIFT_PORT", DEFAULT_THRIFT_PORT))
+        named = os.environ.get("ECOM_THRIFT_PORT", DEFAULT_THRIFT_PORT)
+        if not named.isdecimal():
+            raise UsageError(
+                f"Finding the Thrift server: ECOM_THRIFT_PORT is {named!r}, no port",
+                "set it to a number such as 10000",
+            )
+        return host, int(named)
     port = Home(settings.home).ports().get("thrift")
     if port is None:
         raise ServiceError(
@@ -78,6 +84,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
         "DBT_TARGET": settings.target,
+        PREFIX_VARIABLE: settings.schema_prefix,
     }
     port = Home(settings.home).ports().get("thrift")
     if port is not None:

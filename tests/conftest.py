@@ -104,7 +104,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     settings = Settings(home=home, source_dsn=None, target="local")
     ecom(settings, "up")
     yield settings
-    ecom(settings, "down", "--purge", "--yes")
+    ecom(settings, "down", "--purge")
 
 
 @pytest.fixture(scope="session")

@@ -253,11 +253,15 @@ def test_what_is_refused_before_anything_moves(shop: Shop) -> None:
         TABLE,
         "INSERT INTO t VALUES (1, 'a')",
         "CREATE TABLE loose (id int, at timestamptz)",
+        # PostgreSQL has no idea of its size before the first ANALYZE.
+        "CREATE TABLE vast (id int PRIMARY KEY, at timestamptz) WITH (autovacuum_enabled = false)",
+        "INSERT INTO vast SELECT i, now() FROM generate_series(1, 1000000) i",
     )
     for tables, word in {
         "  - {name: nowhere, key: [id], cursor: at, mode: upsert}\n": "nowhere",
         "  - {name: t, key: [id], cursor: changed, mode: upsert}\n": "changed",
         "  - {name: loose, key: [id], cursor: at, mode: upsert}\n": "unique",
+        "  - {name: vast, key: [id], cursor: at, mode: upsert}\n": "1,000,000 rows and no index",
         UPSERT.replace("deletes: sweep", "columns: {v: varchar}"): "varchar",
     }.items():
         said = shop.ingest(shop.manifest(tables), code=2)

@@ -71,6 +71,15 @@ def test_a_prepared_transaction_holds_the_bound(
     assert bound == max(asked_at - PUBLISH_MARGIN, previous or asked_at - LOOKBACK)
 
 
+@given(moments, s.none() | moments)
+def test_a_lookback_that_is_given_holds_for_a_known_horizon_too(
+    asked_at: datetime, opened: datetime | None
+) -> None:
+    opened = min(opened, asked_at) if opened else None
+    bound, _ = next_lower(horizon(asked_at, opened), None, None, LOOKBACK, LOOKBACK)
+    assert bound == (opened or asked_at) - LOOKBACK
+
+
 @given(moments, moments)
 def test_the_bound_never_goes_back(asked_at: datetime, previous: datetime) -> None:
     bound, _ = next_lower(horizon(asked_at, asked_at), previous, None, LOOKBACK)
@@ -213,6 +222,7 @@ BROKEN = {
     ),
     "append without cursor": ("  - {name: t, key: [id], mode: append}\n", 3, "cursor"),
     "bad transform": (TABLE + ", partition_by: weeks(at)}\n", 3, "weeks"),
+    "too little": (TABLE + ", lookback_seconds: -1}\n", 3, "at least 0"),
     "twice": (TABLE + "}\n" + TABLE + "}\n", 3, "twice"),
     "not a number": (TABLE + ", lookback_seconds: soon}\n", 3, "whole number"),
     "not yaml": ("  - {name: [\n", 4, "YAML"),
@@ -227,6 +237,14 @@ def test_a_broken_manifest_is_refused_with_its_line(name: str, tmp_path: Path) -
     with pytest.raises(UsageError, match=word) as refused:
         manifest.load(path)
     assert f"{path}:{line}" in str(refused.value)
+
+
+def test_a_wrong_version_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "tables.yml"
+    path.write_text(f"# My tables\ntables:\n{TABLE}}}\nversion: 2\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="`version` must be 1") as refused:
+        manifest.load(path)
+    assert f"{path}:4" in str(refused.value)
 
 
 def test_the_shipped_manifest_is_sound() -> None:

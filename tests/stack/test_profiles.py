@@ -23,7 +23,7 @@ def credentials(target: str, **environment: str) -> Any:
     return load_profile(str(PROJECT), {}, "ecom", target).credentials
 
 
-@pytest.mark.parametrize("target", ["local", "audit", "ci"])
+@pytest.mark.parametrize("target", ["local", "audit", "ci", "dev"])
 def test_targets_of_the_embedded_stack(target: str) -> None:
     unset = credentials(target)
     assert (unset.host, unset.port) == ("127.0.0.1", 10000)

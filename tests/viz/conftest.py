@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from viz import charts, site
 
 Rows = dict[str, dict[str, pd.DataFrame]]
 GALLERY = PROJECT / "target" / "gallery"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @pytest.fixture(scope="session")
@@ -86,9 +88,13 @@ def make_site(
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The system's Chromium."""
-    with sync_playwright() as tool:
-        opened = tool.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.fail(
+            "The pages are tested in a browser, and there is none: install Chromium "
+            f"(one of {', '.join(BROWSERS)})"
         )
+    with sync_playwright() as tool:
+        opened = tool.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield opened
         opened.close()
