@@ -35,7 +35,7 @@ LEAST_FILES = 2
 PARTITION_DAY = (
     "coalesce(nullif(regexp_extract(to_json(partition), '[0-9]{4}-[0-9]{2}-[0-9]{2}', 0), ''), "
     "date_format(add_months(date '1970-01-01', "
-    "cast(regexp_extract(to_json(partition), ':([0-9]+)', 1) AS int)), 'yyyy-MM'))"
+    "cast(regexp_extract(to_json(partition), ':(-?[0-9]+)', 1) AS int)), 'yyyy-MM'))"
 )
 
 
@@ -211,7 +211,7 @@ def _grouped(lake: Lake, table: str) -> str:
 def _compact(lake: Lake, policy: Policy, done: Upkeep) -> None:
     """Rewrite small files, files with deletes, and manifests; tell the build's state."""
     table = done.table
-    before = _state_of(lake, table)
+    before = state_of(lake, table)
     written = 0
     rewritten = 0
     if done.files_compacted or _has_deletes(lake, table):
@@ -228,8 +228,9 @@ def _compact(lake: Lake, policy: Policy, done: Upkeep) -> None:
             f"CALL {CATALOG}.system.rewrite_manifests({spark_literal(table)})"
         )
         done.manifests_rewritten = int(row[0])
-    if rewritten or done.manifests_rewritten:
-        _tell_build_state(lake, table, before, _state_of(lake, table))
+    after = state_of(lake, table)
+    if after != before and only_replaced(lake, table, before):
+        _tell_build_state(lake, table, before, after)
 
 
 def _has_deletes(lake: Lake, table: str) -> bool:
@@ -298,18 +299,18 @@ def _needed_since(lake: Lake) -> dict[str, datetime]:
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
     """What `build_state` remembers of a table: its version and its days' files."""
 
     version: str
     days: Mapping[str, str]
 
 
-def _state_of(lake: Lake, table: str) -> _State:
+def state_of(lake: Lake, table: str) -> State:
     rows = lake.rows(
         f"SELECT snapshot_id FROM {quoted(table)}.refs WHERE name = 'main'"
     )
-    return _State(str(rows[0][0]) if rows else "", days_of(lake, table))
+    return State(str(rows[0][0]) if rows else "", days_of(lake, table))
 
 
 def days_of(lake: Lake, table: str) -> dict[str, str]:
@@ -324,10 +325,23 @@ def days_of(lake: Lake, table: str) -> dict[str, str]:
     return {str(day): str(digest) for day, digest in rows}
 
 
-def _tell_build_state(lake: Lake, table: str, before: _State, after: _State) -> None:
+def only_replaced(lake: Lake, table: str, before: State) -> bool:
+    """Whether nothing but compactions came after a version: a write that came between,
+    such as an ingest's, has yet to be built."""
+    if not before.version:
+        return False
+    [(others,)] = lake.rows(
+        f"SELECT count_if(operation != 'replace') FROM {quoted(table)}.snapshots "
+        f"WHERE committed_at > (SELECT committed_at FROM {quoted(table)}.snapshots "
+        f"WHERE snapshot_id = {before.version})"
+    )
+    return int(others) == 0
+
+
+def _tell_build_state(lake: Lake, table: str, before: State, after: State) -> None:
     """Let `build_state` know the compacted table by its new version and files."""
     state = building.build_state(lake)
-    if not before.version or state not in lake.tables(("core",)):
+    if state not in lake.tables(("core",)):
         return
     lake.rows(
         f"UPDATE {state} SET mark = replace(mark, '{before.version}', '{after.version}') "

@@ -5,8 +5,9 @@
     written, so what was spoilt in a few days is mended at the cost of those.
 
     It stands on a build that has taken all that is staged, by the rules of now:
-    else its days would be ahead of the dimensions. Nothing is recorded: the next
-    build looks at the days whose files differ, and finds nothing to write.
+    else its days would be ahead of the dimensions. Only the versions
+    of what it wrote are recorded: the next build looks at the days whose files
+    differ, and finds nothing to write.
 
     A fact names the moment of its events in the config `event_at`.
 #}

@@ -7,9 +7,9 @@
     version that the build left the model's own table at. A model
     writes its new marks as a comment into its compiled SQL, the
     materialization hands them on as the result's code, and one statement at the
-    end of the run records them all. A run that fails or dies
-    records nothing: the next one takes the same window again, and since every
-    write is a merge on a key that changes nothing twice.
+    end of the run records those of the models that succeeded. A run that dies
+    records nothing. A table that is not at its recorded version was written by such
+    a run, or by hand, and is built in full (`was_written_since`).
 #}
 
 {# The table of marks, as a relation. #}
@@ -39,26 +39,33 @@
 
 
 {#
-    on-run-end: records the marks of the models, unless something failed: then
-    the next run takes the same windows again, and asks every test. A backfill
-    has taken none.
+    on-run-end: records the marks of the models that succeeded, and what passed its
+    test. A backfill has taken nothing, so only the versions that it left tables at are
+    recorded, unless they had been written by hand before. A mart that was built on a
+    fact which lags behind its own inputs is given no version: the next build makes it
+    anew.
 
     Args:
         results: the run's results.
 #}
 {% macro record_build_state(results) %}
-    {% set failed = results | selectattr('status', 'in', ['error', 'fail', 'runtime error']) | list %}
     {% do plan_simply() %}
-    {% if execute and flags.WHICH in ['run', 'build'] and not failed and not backfill() %}
-        {% set rows = fingerprint_rows(results) %}
+    {% if execute and flags.WHICH in ['run', 'build'] and graph.get('build') %}
+        {% set spoilt = {} %}
+        {% for node in graph.nodes.values() if backfill() and was_written_since(node) %}
+            {% do spoilt.update({node.name: true}) %}
+        {% endfor %}
+        {% do read_versions(graph.build, graph.nodes.values() | selectattr('unique_id', 'in', graph.build.changed) | list) %}
+        {% set rows = [] if backfill() else fingerprint_rows(results) %}
         {% for result in results
             if result.node.resource_type == 'model' and result.status == 'success' %}
             {% set marks = fromjson(result.adapter_response.get('code', '') or '{}', {}) %}
             {% set version = graph.build.versions.get(result.node.relation_name) %}
-            {% if version and result.adapter_response.get('_message') != 'unchanged' %}
-                {% do rows.append("('" ~ result.node.name ~ "', 'itself', '" ~ version ~ "')") %}
+            {% if version and result.adapter_response.get('_message') != 'unchanged' and result.node.name not in spoilt %}
+                {% do rows.append("('" ~ result.node.name ~ "', 'itself', '"
+                    ~ ('' if _stands_on_lagging_fact(result.node) else version) ~ "')") %}
             {% endif %}
-            {% for input, mark in (marks or {}).items() %}
+            {% for input, mark in (marks or {}).items() if not backfill() %}
                 {% do rows.append("('" ~ result.node.name ~ "', '" ~ input ~ "', '"
                     ~ sql_text(mark) ~ "')") %}
             {% endfor %}
@@ -72,6 +79,19 @@
                 when matched then update set * when not matched then insert *') %}
         {% endif %}
     {% endif %}
+{% endmacro %}
+
+
+{#
+    Whether a mart was built on a fact that is not itself built from what there is now:
+    its dimensions may have been ahead of that fact.
+#}
+{% macro _stands_on_lagging_fact(node) %}
+    {% for name in tables_read(node) if name in graph.nodes and name not in selected_resources
+        and graph.nodes[name].config.get('event_at') %}
+        {% if not is_unchanged(graph.nodes[name]) %}{% do return(true) %}{% endif %}
+    {% endfor %}
+    {% do return(false) %}
 {% endmacro %}
 
 
@@ -246,7 +266,7 @@
     coalesce(
         nullif(regexp_extract(to_json({{ partition }}), '[0-9]{4}-[0-9]{2}-[0-9]{2}', 0), ''),
         date_format(add_months(date '1970-01-01',
-            cast(regexp_extract(to_json({{ partition }}), ':([0-9]+)', 1) as int)), 'yyyy-MM')
+            cast(regexp_extract(to_json({{ partition }}), ':(-?[0-9]+)', 1) as int)), 'yyyy-MM')
     )
 {%- endmacro %}
 

@@ -44,6 +44,7 @@
             {{ insert_into(target_relation, compiled_code, overwrite=true) }}
         {%- endcall -%}
         {%- do note_change(model) -%}
+        {%- do note_removal() -%}
         {%- do remember_days(target_relation) -%}
         {%- do ask_tests(target_relation) -%}
         {%- do persist_docs(target_relation, model) -%}
@@ -90,8 +91,9 @@
     {% do run_query('cache lazy table ' ~ changes ~ ' as ' ~ compiled_code) %}
     {% set removes = 'is_removed' in compiled_code %}
     {% set prune_ids = config.get('prune_ids') %}
+    {% set moments = [prune_by, 'was_' ~ prune_by] if 'was_' ~ prune_by in compiled_code else [prune_by] %}
     {% set summary = run_query(
-        'select count(*), ' ~ (_days_of(prune_by) if prune_by else 'null')
+        'select count(*), ' ~ (_days_of(moments) if prune_by else 'null')
         ~ ', ' ~ ('count_if(is_removed)' if removes else '0')
         ~ ', ' ~ (buckets_of(prune_ids) if prune_ids else 'null') ~ ' from ' ~ changes).rows[0] %}
     {% set range = backfill() if config.get('event_at') else none %}
@@ -111,9 +113,7 @@
         {% do note_change(model) %}
         {% do remember_days(relation) %}
         {% do note_days(days) %}
-        {% if summary[2] and graph.get('build') %}
-            {% do graph.build.setdefault('removed', {}).update({model.unique_id: true}) %}
-        {% endif %}
+        {% if summary[2] %}{% do note_removal() %}{% endif %}
         {% do ask_tests(relation, changes, days if prune_by else none, ' as is_new' in compiled_code) %}
     {% endif %}
     {% do run_query('uncache table if exists ' ~ changes) %}
@@ -121,9 +121,12 @@
 {% endmacro %}
 
 
-{# The days of a column, as `yyyy-mm-dd` joined by commas. #}
-{% macro _days_of(column) -%}
-    array_join(array_sort(collect_set(date_format({{ column }}, 'yyyy-MM-dd'))), ',')
+{# The days of some columns, as `yyyy-mm-dd` joined by commas. #}
+{% macro _days_of(columns) -%}
+    array_join(array_sort(array_distinct(concat(
+        {%- for column in columns %}
+        collect_set(date_format({{ column }}, 'yyyy-MM-dd')){{ ',' if not loop.last }}
+        {%- endfor %}))), ',')
 {%- endmacro %}
 
 
@@ -262,7 +265,8 @@
 
 {#
     The rows of `fresh` that differ from the table, and the table's rows that
-    `fresh` no longer has, flagged `is_removed`. On the first build and on a
+    `fresh` no longer has, flagged `is_removed`; where the table is pruned by a
+    moment, the moment that the row had before comes with it (`was_...`). On the first build and on a
     full refresh, simply `fresh`. Of several key columns all but the first may be
     null.
 
@@ -286,6 +290,9 @@
         fresh.{{ column }},
         {%- endif %}
         {% endfor -%}
+        {%- if config.get('prune_by') %}
+        kept.{{ config.get('prune_by') }} as was_{{ config.get('prune_by') }},
+        {%- endif %}
         fresh.{{ keys[0] }} is null as is_removed
     from {{ fresh }} as fresh
     full outer join (

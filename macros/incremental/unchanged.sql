@@ -7,12 +7,12 @@
     costs it no statement of its own. A model, snapshot or test whose inputs have
     the versions they had when it last succeeded gives the same again, so it runs
     no statement. A change made by hand, a compaction or a new test alters a
-    version or a text, and so is never overlooked. A run with a failure records
-    nothing.
+    version or a text, and so is never overlooked.
 
-    A model whose text, or that of a macro or staging view of ours it uses, is
-    not what it was built with is built in full, as by `--full-refresh`; so is one
-    that counts in days where `reporting_timezone` has changed.
+    A model whose text, or that of a macro of ours or of anything upstream that it
+    uses, is not what it was built with is built in full, as by `--full-refresh`; so
+    is one that counts in days where `reporting_timezone` has changed, and one whose
+    table was written since: by a run that died, or by hand.
 
     Kept while a run lasts in `graph`, which all threads share, under `build`:
     `versions` (relation -> snapshot id), `on_branch` (relations that have the
@@ -147,9 +147,17 @@
 
 
 {# What a node is beside its rows: of a test its rule, of a table its columns. #}
-{% macro _definition_of(node) %}
+{% macro _definition_of(given) %}
+    {#- As the graph has it: the running node is written a little differently. #}
+    {% set node = graph.nodes.get(given.unique_id) or given %}
     {% if node.resource_type == 'test' %}
-        {% do return([node.raw_code, node.get('test_metadata'), node.config.get('where')]) %}
+        {% set parts = [node.raw_code, node.get('test_metadata')] %}
+        {% for name in ['where', 'severity', 'warn_if', 'error_if', 'fail_calc', 'limit'] %}
+            {% do parts.append(node.config.get(name)) %}
+        {% endfor %}
+        {% set macros = {} %}
+        {% do _macros_named(node.raw_code, macros) %}
+        {% do return(parts + [macros]) %}
     {% endif %}
     {% set columns = [] %}
     {% for column in node.columns.values() %}
@@ -161,7 +169,7 @@
 
 {#
     All that decides which rows a node gives: its text, those of the macros of
-    this project and of the staging views that it uses, and the time zone where it
+    this project that it uses and of all it reads, and the time zone where it
     counts in days. Macros that decide what is looked at, not what a row is, are
     left out: `macros/incremental` and `macros/adapter_fixes`.
 #}
@@ -172,11 +180,21 @@
     {% for name in macros | sort %}{% do texts.append(macros[name]) %}{% endfor %}
     {% for name in (graph.nodes.get(node.unique_id) or node).depends_on.nodes | sort %}
         {% set input = graph.nodes.get(name) %}
-        {% if input and input.config.materialized == 'view' %}{% do texts.append(text_of(input)) %}{% endif %}
+        {% if input %}{% do texts.append(_text_digest(input)) %}{% endif %}
     {% endfor %}
     {% set text = texts | join('\n') %}
     {% do return(text ~ (var('reporting_timezone') if 'reporting_timezone' in text else '')) %}
 {% endmacro %}
+
+{# Digest of a node's `text_of`, worked out once a run. #}
+{% macro _text_digest(node) %}
+    {% set known = graph.setdefault('text_digests', {}) %}
+    {% if node.unique_id not in known %}
+        {% do known.update({node.unique_id: local_md5(text_of(node))}) %}
+    {% endif %}
+    {% do return(known[node.unique_id]) %}
+{% endmacro %}
+
 
 {#
     Adds to `found` each macro of this project that a text calls, and those it
@@ -214,14 +232,41 @@
 #}
 {% macro is_unchanged(node, text='') %}
     {% set build = graph.get('build') %}
-    {% if not execute or not build or flags.FULL_REFRESH %}{% do return(false) %}{% endif %}
+    {% if not execute or not build or flags.FULL_REFRESH or was_written_since(node) %}
+        {% do return(false) %}
+    {% endif %}
     {% for name in tables_read(node) if name in build.changed %}
         {% do return(false) %}
     {% endfor %}
     {% set now = fingerprint(node, text, build.versions).split(' ') %}
     {% set known = _known_parts(node) %}
-    {% do return(now | length == 3 and known[0] == now[0] and known[2] == now[2]
-        and (node.resource_type == 'test' or known[1] == now[1])) %}
+    {% do return(now | length == 3 and known == now) %}
+{% endmacro %}
+
+
+{#
+    Whether a model's table is not as its last success left it: a run that died has
+    written it, or somebody by hand, so that nothing is known of its rows. A compaction
+    changes none.
+#}
+{% macro was_written_since(node) %}
+    {% set build = graph.get('build') %}
+    {% if not build or node.config.materialized != 'incremental' %}{% do return(false) %}{% endif %}
+    {% set known = build.setdefault('written', {}) %}
+    {% if node.name not in known %}
+        {% set left = build.marks.get(node.name, {}).get('itself') or '' %}
+        {% set moved = left != (build.versions.get(node.relation_name) or '') %}
+        {% do known.update({node.name: moved and not (left and _only_compacted(node.relation_name, left))}) %}
+    {% endif %}
+    {% do return(known[node.name]) %}
+{% endmacro %}
+
+{# Whether all that came after a version of a table, which is still kept, were compactions. #}
+{% macro _only_compacted(relation, version) %}
+    {% set row = run_query("select count(*), count_if(operation != 'replace' and committed_at > since) from "
+        ~ relation ~ '.snapshots cross join (select committed_at as since from ' ~ relation
+        ~ '.snapshots where snapshot_id = ' ~ version ~ ')').rows[0] %}
+    {% do return(row[0] > 0 and row[1] == 0) %}
 {% endmacro %}
 
 
@@ -240,18 +285,28 @@
 
 {#
     Whether the running model is built in full: dbt's own macro, and true as well
-    where its text has changed.
+    where its text has changed or its table was written since. A backfill writes no
+    other days than its own.
 #}
 {% macro should_full_refresh() %}
     {% set configured = config.get('full_refresh') %}
     {% if configured is not none %}{% do return(configured) %}{% endif %}
-    {% do return(flags.FULL_REFRESH or text_has_changed(model)) %}
+    {% do return(flags.FULL_REFRESH or (execute and not backfill()
+        and (text_has_changed(model) or was_written_since(model)))) %}
 {% endmacro %}
 
 
 {# Notes that a node has run. #}
 {% macro note_change(node) %}
     {% if graph.get('build') %}{% do graph.build.changed.update({node.unique_id: true}) %}{% endif %}
+{% endmacro %}
+
+
+{# Notes that the running model's table may have lost a key. #}
+{% macro note_removal() %}
+    {% if graph.get('build') %}
+        {% do graph.build.setdefault('removed', {}).update({model.unique_id: true}) %}
+    {% endif %}
 {% endmacro %}
 
 
@@ -266,13 +321,13 @@
     {% set rows = [] %}
     {% set build = graph.get('build') %}
     {% set ran = [] %}
+    {#- A warning is no success: it is to be seen again. #}
     {% for result in results if result.node.resource_type in ['model', 'snapshot', 'test']
+        and result.status in ['success', 'pass']
         and result.adapter_response.get('_message') != 'unchanged' %}
         {% do ran.append(result) %}
     {% endfor %}
     {% if build and ran %}
-        {% set written = graph.nodes.values() | selectattr('unique_id', 'in', build.changed) | list %}
-        {% do read_versions(build, written) %}
         {% for result in ran %}
             {% set node = graph.nodes.get(result.node.unique_id) %}
             {% if node %}
@@ -288,9 +343,9 @@
 {% endmacro %}
 
 
-{# A test's SQL without the bounds that a run may have put on it. #}
+{# A test's SQL as it is without the bounds that a run may have put on it. #}
 {% macro test_text(compiled_code) -%}
-    {{ modules.re.sub('/\* changed days \*/.*?/\* end \*/', '', compiled_code, flags=16) }}
+    {{ modules.re.sub('/\* changed days \*/.*?/\* of (.*?) end \*/', '\\1', compiled_code, flags=16) }}
 {%- endmacro %}
 
 
@@ -318,13 +373,13 @@
 
 
 {#
-    A view, left as it is where its SQL is what it was made of. The view itself
-    says of what: a view is replaced whatever becomes of the run, so what a
-    failed run or a rollback takes back must not tell.
+    A view, left as it is where its SQL and the texts behind it are what it was made
+    of. The view itself says of what: a view is replaced whatever becomes of the run,
+    so what a failed run or a rollback takes back must not tell.
 #}
 {% materialization view, adapter='spark' %}
     {% set existing = load_relation(this) %}
-    {% if existing and existing.is_view and view_text(this) == local_md5(sql) %}
+    {% if existing and existing.is_view and made_of(this) == [local_md5(sql), _text_digest(model)] %}
         {% do store_raw_result('main', message='unchanged', code='{}', rows_affected=none) %}
         {% set done = {'relations': [this.incorporate(type='view')]} %}
     {% else %}
@@ -336,14 +391,43 @@
 
 {% macro spark__create_view_as(relation, sql) -%}
     create or replace view {{ relation }}
-    tblproperties ('ecom.text' = '{{ local_md5(sql) }}')
+    tblproperties ('ecom.sql' = '{{ local_md5(sql) }}', 'ecom.text' = '{{ _text_digest(model) }}')
     as
     {{ sql }}
 {%- endmacro %}
 
-{# The digest of the SQL that a view was made of. #}
-{% macro view_text(relation) %}
-    {% do return(run_query('show tblproperties ' ~ relation ~ " ('ecom.text')").rows[0][1]) %}
+{# The digests of the SQL and of the texts that a view was made of. #}
+{% macro made_of(relation) %}
+    {% set found = {} %}
+    {% for row in run_query('show tblproperties ' ~ relation).rows %}{% do found.update({row[0]: row[1]}) %}{% endfor %}
+    {% do return([found.get('ecom.sql'), found.get('ecom.text')]) %}
+{% endmacro %}
+
+
+{#
+    on-run-start: refuses to build a model on a view which is not what the project
+    says and is not built by this run: its rows would be remembered as of the new rule.
+#}
+{% macro prepare_views() %}
+    {% if execute and flags.WHICH in ['run', 'build'] %}
+        {% set left_out = {} %}
+        {% for node in graph.nodes.values()
+            if node.resource_type == 'model' and node.unique_id in selected_resources %}
+            {% for name in node.depends_on.nodes if name in graph.nodes and name not in selected_resources
+                and graph.nodes[name].config.materialized == 'view' %}
+                {% do left_out.update({name: node.name}) %}
+            {% endfor %}
+        {% endfor %}
+        {% for name, reader in left_out.items() %}
+            {% set view = graph.nodes[name] %}
+            {% set there = adapter.get_relation(none, view.schema, view.alias) %}
+            {% if there and made_of(there)[1] != _text_digest(view) %}
+                {{ exceptions.raise_compiler_error(reader ~ ' reads the view ' ~ there ~ ', which has '
+                    ~ 'been edited since it was made. Next: build the view too (-s ' ~ view.name ~ ' '
+                    ~ reader ~ ')') }}
+            {% endif %}
+        {% endfor %}
+    {% endif %}
 {% endmacro %}
 
 
@@ -371,12 +455,11 @@
         and was_sound(model) -%}
     {%- set days = graph.get('build', {}).get('days', {}).get(attached) if partly -%}
     {%- set node = graph.nodes.get(attached) if days else {} -%}
+    {%- set whole = '(select * from ' ~ relation ~ ' where ' ~ where ~ ') as chosen' if where else relation -%}
     {%- if days and relation.identifier == node.alias -%}
-        {%- do return('(select * from ' ~ relation ~ ' where ' ~ (where or 'true')
-            ~ '/* changed days */ and (' ~ days_predicate(node.config.prune_by, days)
-            ~ ') /* end */) as changed') -%}
-    {%- elif where -%}
-        {%- do return('(select * from ' ~ relation ~ ' where ' ~ where ~ ') as chosen') -%}
+        {%- do return('/* changed days */ (select * from ' ~ relation ~ ' where ' ~ (where or 'true')
+            ~ ' and (' ~ days_predicate(node.config.prune_by, days) ~ ')) as changed /* of '
+            ~ whole ~ ' end */') -%}
     {%- endif -%}
-    {%- do return(relation) -%}
+    {%- do return(whole) -%}
 {%- endmacro %}

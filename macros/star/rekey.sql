@@ -1,12 +1,15 @@
 {#
-    Digest of the set of values of some columns: a query of one row and column.
+    Digest of the set of values of some columns: a query of one row and column. No
+    two rows may have the same values: two like ones would cancel out.
 
     Args:
         relation: the table.
         columns: names of its columns.
+        condition: which rows, or none.
 #}
-{% macro digest_of(relation, columns) -%}
+{% macro digest_of(relation, columns, condition=none) -%}
     select concat_ws(':', count(*), bit_xor(xxhash64({{ columns | join(', ') }}))) from {{ relation }}
+    {{- ' where ' ~ condition if condition }}
 {%- endmacro %}
 
 
@@ -210,4 +213,19 @@
         {% if found[0] is not none %}{% do return([found[0], found[1]]) %}{% endif %}
     {% endif %}
     {% do return([1, 0]) %}
+{% endmacro %}
+
+
+{#
+    Whether the running model's table has a row with one of some ids.
+
+    Args:
+        column: a number.
+        ids: a query of it.
+        bounds: of `bounds_of`, the least and greatest of them.
+#}
+{% macro stands_already(column, ids, bounds) %}
+    {% if not execute or flags.WHICH not in ['run', 'build'] %}{% do return(false) %}{% endif %}
+    {% do return(has_rows('select 1 from ' ~ before_write() ~ ' where ' ~ column ~ ' between '
+        ~ bounds[0] ~ ' and ' ~ bounds[1] ~ ' and ' ~ column ~ ' in (' ~ ids ~ ')')) %}
 {% endmacro %}

@@ -1,10 +1,11 @@
 -- Grain: one interaction.
 -- Key: interaction_id. Watermarks: load time of the staged interactions and of
 -- the customers. Interactions staged since are added, late ones in their own
--- day; those whose customer version or product changed get their new keys:
--- events from the earliest changed version on, and events of unknown customers
--- or products that have arrived. A rerun changes nothing. A backfill works its
--- days out from staging.
+-- day; one staged again is worked out anew from all rows of its key, and leaves
+-- where none is live and sound; those whose customer version or product changed
+-- get their new keys: events from the earliest changed version on, and events of
+-- unknown customers or products that have arrived. A rerun changes nothing. A
+-- backfill works its days out from staging.
 -- depends_on: {{ ref('customers_snapshot') }}, {{ ref('dim_date') }}
 {{
     config(
@@ -26,7 +27,16 @@
     },
 ) %}
 {%- set range = window.backfill %}
-{%- set twice = range or not window.changed.interactions or comes_twice(
+{%- set ids = bounds_of(ref('stg_interactions'), 'interaction_id', window, 'interactions')
+    if is_incremental() and not range %}
+{%- set affected %}
+    select interaction_id
+    from {{ ref('stg_interactions') }}
+    where {{ in_window(window, 'interactions', 'loaded_at') }}
+{%- endset %}
+{%- set again = ids and window.changed.interactions
+    and stands_already('interaction_id', affected, ids) %}
+{%- set twice = range or again or not window.changed.interactions or comes_twice(
     ref('stg_interactions'), ['interaction_id'],
     in_window(window, 'interactions', 'loaded_at')
 ) %}
@@ -45,7 +55,12 @@ usable as (
     where
         not is_deleted
         and reject_reason is null
+        {%- if again %}
+        and interaction_id between {{ ids[0] }} and {{ ids[1] }}
+        and interaction_id in ({{ affected }})
+        {%- else %}
         and {{ in_window(window, 'interactions', 'loaded_at') }}
+        {%- endif %}
         {%- if range %}
         -- Of a key's rows the first counts, which may lie outside of the range.
         and interaction_id in (
@@ -72,8 +87,7 @@ staged as (
     {%- endif %}
     {%- if range %}
     where {{ in_range('occurred_at', range) }}
-    {%- elif is_incremental() %}
-    {%- set ids = bounds_of(ref('stg_interactions'), 'interaction_id', window, 'interactions') %}
+    {%- elif ids and not again %}
     -- A key staged before counts there, a second row of it is rejected.
     where interaction_id not in (
         select interaction_id
@@ -110,7 +124,8 @@ candidates as (
         stale.customer_key as old_customer_key,
         stale.product_key as old_product_key
     from stale
-    left anti join staged on stale.interaction_id = staged.interaction_id
+    left anti join {{ '(' ~ affected ~ ') as staged' if again else 'staged' }}
+        on stale.interaction_id = staged.interaction_id
 ),
 {%- else -%}
 candidates as (
@@ -157,6 +172,12 @@ fresh as (
 final as (
     {% if range -%}
     {{ only_changes('fresh', scope=in_range('kept.occurred_at', range)) }}
+    {%- elif again -%}
+    {{ only_changes(
+        'fresh',
+        scope='kept.interaction_id between ' ~ ids[0] ~ ' and ' ~ ids[1]
+        ~ ' and kept.interaction_id in (' ~ affected ~ ')'
+    ) }}
     {%- else -%}
     select * from fresh
     {%- endif %}

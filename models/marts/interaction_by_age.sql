@@ -3,26 +3,38 @@
 -- written. A rerun changes nothing.
 {{ config(unique_key=['age_band', 'interaction_type']) }}
 
-{%- set counts = ref('agg_customer_interactions') %}
-{%- set window = build_window(digests={
-    'counts': digest_of(
-        counts, ['age_band', 'interaction_type', 'customer_id', 'interactions']
-    ),
-}) %}
+{%- set counts, types = ref('agg_customer_age_bands'), interaction_types() %}
+{%- set columns = ['age_band', 'customer_id'] %}
+{%- for type in types %}{% do columns.append(type ~ '_count') %}{% endfor %}
+{%- set window = build_window(digests={'counts': digest_of(counts, columns)}) %}
 
-with customers as (
-    select * from {{ counts }}
+with summed as (
+    select
+        age_band
+        {%- for type in types %},
+        -- One row each; nobody is no customer.
+        count(if({{ type }}_count > 0, customer_id, null)) as {{ type }}_customers,
+        sum({{ type }}_count) as {{ type }}_count
+        {%- endfor %}
+    from {{ counts }}
+    group by age_band
+),
+
+unpivoted as (
+    select
+        age_band,
+        stack(
+            {{ types | length }}
+            {%- for type in types %},
+            '{{ type }}', {{ type }}_customers, {{ type }}_count
+            {%- endfor %}
+        ) as (interaction_type, customers, interactions)
+    from summed
 ),
 
 fresh as (
-    select
-        age_band,
-        interaction_type,
-        -- One row each; nobody is no customer.
-        count(customer_id) as customers,
-        sum(interactions) as interactions
-    from customers
-    group by 1, 2
+    select * from unpivoted
+    where interactions > 0
 ),
 
 final as (

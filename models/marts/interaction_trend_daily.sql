@@ -21,8 +21,7 @@ with interactions as (
 
 types as (
     select explode(array(
-        'view', 'search', 'click', 'add_to_cart', 'wishlist', 'purchase',
-        'review'
+        '{{ interaction_types() | join("', '") }}'
     )) as interaction_type
 ),
 

@@ -26,8 +26,7 @@ final as (
             when {{ is_bad_moment('occurred_at') }} then 'impossible occurred_at'
             when {{ is_bad_moment('recorded_at') }} then 'impossible recorded_at'
             when coalesce(interaction_type, '') not in (
-                'view', 'search', 'click', 'add_to_cart', 'wishlist',
-                'purchase', 'review'
+                '{{ interaction_types() | join("', '") }}'
             ) then 'unknown interaction type'
         end as reject_reason
 

@@ -14,14 +14,21 @@ from publish.lake import MAIN, Lake, restore
 from tests.conftest import BIN, environment
 from tests.end_to_end.run_process import shown
 
-STAGED, MART = "staging.products", "marts.purchase_trend_by_category"
+STAGED = "staging.products"
 SINGULAR = "select * from {{ ref('interaction_by_age') }} where age_band = 'unknown'\n"
-FAULTY_MODEL = "models/marts/top_products_by_category_region.sql"
+FAULTY = {
+    "top_products_by_category_region": (
+        "select * from final",
+        "select * from final where raise_error('planted in a model') is null",
+    ),
+    "purchase_trend_by_category": ("sum(sales.revenue)", "sum(sales.revenue + 1)"),
+}
+"""Model -> a text of it, and what stands there instead."""
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the project with a test that fails and a model that does."""
+    """A copy of the project: a test that fails, a model that does, one that is wrong."""
     folder = tmp_path / "a copy"
     shutil.copytree(
         PROJECT,
@@ -29,26 +36,21 @@ def project(tmp_path: Path) -> Path:
         ignore=shutil.ignore_patterns(".*", "target", "logs", "*.egg-info"),
     )
     (folder / "tests" / "dbt" / "assert_every_age_is_known.sql").write_text(SINGULAR)
-    model = folder / FAULTY_MODEL
-    text = model.read_text(encoding="utf-8")
-    assert text.count("select * from final") == 1
-    model.write_text(
-        text.replace(
-            "select * from final",
-            "select * from final where raise_error('planted in a model') is null",
-        )
-    )
+    for name, (right, wrong) in FAULTY.items():
+        model = folder / "models" / "marts" / f"{name}.sql"
+        text = model.read_text(encoding="utf-8")
+        assert text.count(right) == 1
+        model.write_text(text.replace(right, wrong), encoding="utf-8")
     return folder
 
 
 @pytest.fixture
 def planted(lake: Lake) -> Iterator[None]:
-    """A duplicate in staging that ingest did not bring, a mart that does not add up."""
-    before = lake.heads([STAGED, MART])
+    """A duplicate in staging that ingest did not bring."""
+    before = lake.heads([STAGED])
     lake.rows(
         f"INSERT INTO {STAGED} SELECT * FROM {STAGED} ORDER BY product_id LIMIT 1"
     )
-    lake.rows(f"UPDATE {MART} SET revenue = revenue + 1 WHERE category <> 'unknown'")
     yield
     lake.each(restore(table, refs[MAIN]) for table, refs in before.items())
 

@@ -60,3 +60,14 @@ def literal(value: Any) -> str:
     if isinstance(value, (int, Decimal)):
         return str(value)
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def tell_that_it_is_ours(engine: Engine, table: str) -> None:
+    """Have a table that was written by hand pass for what the last build left."""
+    [(version,)] = engine.run(
+        f"select snapshot_id from {table}.refs where name = 'main'"
+    )
+    engine.run(
+        f"update core.build_state set mark = '{version}' "
+        f"where input = 'itself' and model = '{table.split('.')[1]}'"
+    )

@@ -1,4 +1,4 @@
-"""Four builds of a small shop, each rule of the contract in a row or two."""
+"""Five builds of a small shop, each rule of the contract in a row or two."""
 
 from __future__ import annotations
 
@@ -104,6 +104,8 @@ def first(s: Staging) -> None:
         customer(16, "North", "bronze", "02-01 08:00"),
         customer(17, "North", "bronze", "03-02 06:00"),
         customer(18, "West", "gold", "02-01 08:00"),
+        # A tier that the shop does not know: a warning, in every build.
+        customer(19, "West", "diamond", "02-01 08:00"),
     )
     s.plant("customers", at("03-01 06:01"), customer(18, "West", "gold", "02-01 09:00"))
     s.put(
@@ -294,8 +296,32 @@ def fourth(s: Staging) -> None:
     )
     s.delete("customers", when, 3)
     s.put("interactions", when, event(40, 3, 4, "view", "03-04 06:00"))
+    # What `ecom ingest --full` finds of a log that was written to after all: rows that
+    # are gone, another day, another type, a fault, a fault that was put right.
+    s.delete("interactions", when, 2, 35)
+    s.put(
+        "interactions",
+        when,
+        event(4, 3, None, "search", "02-26 08:00"),
+        event(9, 7, 3, "view", "02-25 10:00"),
+        event(11, 1, 1, "view", "02-25 11:00"),
+        event(30, 1, 1, "gaze", "03-01 09:00"),
+    )
     s.delete("order_items", when, (17, 1))
+    # From before the year that Iceberg counts months from.
+    s.put("orders", when, order(23, 1, "1965-06-01 10:00"))
+    s.put("order_items", when, line(1, 23, 1, 1, "2.00"))
     s.put("order_items", when, line(1, 10, 1, 3, "2.50"))
 
 
-BUILDS: list[Callable[[Staging], None]] = [first, second, third, fourth]
+def fifth(s: Staging) -> None:
+    """The birth date of a customer with two versions, and nothing else."""
+    born = date(1950, 1, 1)
+    s.put(
+        "customers",
+        at("03-05 06:00"),
+        customer(1, "North", "gold", "03-04 12:00", birth_date=born),
+    )
+
+
+BUILDS: list[Callable[[Staging], None]] = [first, second, third, fourth, fifth]

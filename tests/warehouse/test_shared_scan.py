@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.warehouse.conftest import Dbt
-from tests.warehouse.engine import Engine
+from tests.warehouse.engine import Engine, tell_that_it_is_ours
 from tests.warehouse.scenario import BUILDS
 from tests.warehouse.staging import Staging
 
@@ -55,6 +55,8 @@ def test_tests_share_a_scan_and_find_what_is_planted(
     engine.run(
         "update core.fct_interactions set product_key = 'lost' where interaction_id = 5"
     )
+    # Else the fact would be built anew.
+    tell_that_it_is_ours(engine, "core.fct_interactions")
     BUILDS[2](staging)
     staging.write()
     dbt.run(*BUILD, fails=True)
@@ -95,6 +97,10 @@ def _assert_costs_are_recorded(dbt: Dbt, engine: Engine) -> None:
     assert costs["model.ecom.fct_interactions"] == ("success", rows, rows)
     assert not any(UNIQUE in name for name in costs), "it ran no statement"
 
-    recorded = engine.run("select count(*) from ops.model_runs")
+    # What only warned is asked again.
+    others = (
+        "select count(*) from ops.model_runs where node_id not like '%loyalty_tier%'"
+    )
+    recorded = engine.run(others)
     dbt.run(*BUILD)
-    assert engine.run("select count(*) from ops.model_runs") == recorded
+    assert engine.run(others) == recorded

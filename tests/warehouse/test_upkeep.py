@@ -125,7 +125,22 @@ def test_upkeep_changes_no_row_and_costs_the_next_build_nothing(
         and r["unique_id"].startswith(("model.", "snapshot."))
     ]  # fmt: skip
     assert not ran, "the next build looked at what upkeep had merely rewritten"
+    assert_what_comes_beside_a_compaction_is_seen(settings, engine)
     assert_a_failed_build_is_taken_up(dbt, engine, staging, tmp_path)
+
+
+def assert_what_comes_beside_a_compaction_is_seen(
+    settings: Settings, engine: Engine
+) -> None:
+    """Ingest takes no lock: what it commits meanwhile no build has seen."""
+    table = "staging.products"
+    with open_lake(settings) as lake:
+        before = upkeep.state_of(lake, table)
+        lake.rows(f"call lake.system.rewrite_manifests('{table}')")
+        assert upkeep.only_replaced(lake, table, before)
+        engine.run(f"update {table} set price = price where product_id = 1")
+        assert upkeep.state_of(lake, table) != before
+        assert not upkeep.only_replaced(lake, table, before)
 
 
 def assert_a_failed_build_is_taken_up(

@@ -1,15 +1,17 @@
--- Grain: one customer, age band and interaction type with an interaction.
--- Key: the three; the customer is null for events of nobody. Changed days of the
+-- Grain: one customer and age band with an interaction, a column a type.
+-- Key: the two; the customer is null for events of nobody. Changed days of the
 -- fact are counted as they are and as they were when this table was last built,
 -- and the difference is added; customers whose birth date was put right are
 -- counted anew. So the mart of ages need not read all events. A rerun changes
 -- nothing.
-{{ config(unique_key=['age_band', 'interaction_type', 'customer_id']) }}
+{{ config(unique_key=['age_band', 'customer_id']) }}
+
+{%- set types = interaction_types() %}
 
 {%- set facts, versions = ref('fct_interactions'), ref('dim_customer') %}
 {%- set window = build_window(
     facts={'fct_interactions': facts},
-    digests={'birth_dates': digest_of(versions, ['customer_id', 'birth_date'])},
+    digests={'birth_dates': digest_of(versions, ['customer_id', 'birth_date'], 'is_current')},
 ) %}
 {%- set before = built_from(window) %}
 {%- set corrected = before and window.changed.birth_dates and has_rows(
@@ -69,11 +71,12 @@ aged as (
 counted as (
     select
         {{ age_band('age') }} as age_band,
-        interaction_type,
-        customer_id,
-        sum(sign) as interactions
+        customer_id
+        {%- for type in types %},
+        sum(if(interaction_type = '{{ type }}', sign, 0)) as {{ type }}_count
+        {%- endfor %}
     from aged
-    group by 1, 2, 3
+    group by 1, 2
 ),
 
 {% if before -%}
@@ -81,41 +84,54 @@ differences as (
     {%- if corrected %}
     select
         age_band,
-        interaction_type,
-        customer_id,
-        sum(interactions) as interactions
+        customer_id
+        {%- for type in types %},
+        sum({{ type }}_count) as {{ type }}_count
+        {%- endfor %}
     from (
         select * from counted
         union all
         select
             age_band,
-            interaction_type,
-            customer_id,
-            -interactions as interactions
+            customer_id
+            {%- for type in types %},
+            -{{ type }}_count as {{ type }}_count
+            {%- endfor %}
         from {{ before_write() }}
         where customer_id in (select customer_id from corrected)
     )
-    group by 1, 2, 3
+    group by 1, 2
     {%- else %}
     select * from counted
     {%- endif %}
 ),
 
-final as (
+summed as (
     select
         differences.age_band,
-        differences.interaction_type,
-        differences.customer_id,
-        coalesce(kept.interactions, 0) + differences.interactions
-        as interactions,
-        coalesce(kept.interactions, 0) + differences.interactions = 0
-        as is_removed
+        differences.customer_id
+        {%- for type in types %},
+        coalesce(kept.{{ type }}_count, 0) + differences.{{ type }}_count
+        as {{ type }}_count
+        {%- endfor %}
     from differences
     left join {{ before_write() }} as kept
         on differences.customer_id <=> kept.customer_id
         and differences.age_band = kept.age_band
-        and differences.interaction_type = kept.interaction_type
-    where differences.interactions != 0
+    where
+        {%- for type in types %}
+        {{ 'or ' if not loop.first }}differences.{{ type }}_count != 0
+        {%- endfor %}
+),
+
+final as (
+    select
+        *,
+        {% for type in types -%}
+        {{ '+ ' if not loop.first }}{{ type }}_count
+        {% endfor -%}
+        = 0 as is_removed
+    from summed
 )
 {%- else -%}
 final as (
