@@ -191,7 +191,7 @@ def _counted(rows: Rows, schema: str, spec: TableSpec) -> int:
     """Rows of a table that PostgreSQL has never analysed, as far as it takes to call
     it large."""
     some = f"SELECT FROM {quote(schema)}.{quote(spec.name)} LIMIT {LARGE_TABLE_ROWS}"
-    [(found,)] = rows(f"SELECT count(*) FROM ({some}) AS some".replace("%", "%%"))
+    [(found,)] = rows(f"SELECT count(*) FROM ({some}) AS first_rows".replace("%", "%%"))
     return int(found)
 
 
