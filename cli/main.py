@@ -10,11 +10,10 @@ import typer
 
 from cli import bench, ingest, maintain, publish, source, stack, viz
 from cli.output import print_json
-from common.errors import EcomError
+from common.errors import EcomError, UsageError
 from common.progress import console, say
 
 DEBUG = "--debug"
-USAGE = 2
 
 app = typer.Typer(
     name="ecom",
@@ -54,11 +53,11 @@ def main() -> None:
     try:
         app()
     except SystemExit as stop:
-        if stop.code == USAGE:
+        if stop.code == UsageError.exit_code:
             _print_error(
                 f"Wrong usage of `{' '.join(['ecom', *sys.argv[1:]])}`",
                 "read the message on stderr, or add --help",
-                USAGE,
+                UsageError.exit_code,
             )
         raise
     except EcomError as error:

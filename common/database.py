@@ -15,6 +15,7 @@ from common.errors import EcomError, ServiceError, UsageError
 Connection: TypeAlias = extensions.connection
 
 CONNECT_TIMEOUT = 10
+UNESCAPED = re.compile("%(?![0-9A-Fa-f]{2})")
 MISCONFIGURED = re.compile(
     "authentication|no password|does not exist|not permitted|permission|invalid"
     "|pg_hba|SSL|could not translate"
@@ -44,19 +45,16 @@ def check_address(dsn: str) -> None:
         parts = urlsplit(dsn)
         fits = parts.scheme in ("postgresql", "postgres") and bool(parts.hostname)
         fits = fits and (parts.port is None or parts.port > 0)
+        fits = fits and dsn.count("@") == parts.netloc.count("@") <= 1
+        fits = fits and not UNESCAPED.search(parts.netloc)
     except ValueError:
         fits = False
-    if not fits or dsn.count("@") > parts.netloc.count("@") or _unescaped(parts.netloc):
+    if not fits:
         raise UsageError(
             "Connecting to the source: ECOM_SOURCE_DSN is not a PostgreSQL address",
             "set it as postgresql://user:password@host:5432/database, special characters"
             " of the password percent-encoded (@ as %40, % as %25, / as %2F)",
         )
-
-
-def _unescaped(address: str) -> bool:
-    """Whether an `@` or `%` stands in the user or password as it is."""
-    return address.count("@") > 1 or bool(re.search("%(?![0-9A-Fa-f]{2})", address))
 
 
 def connect(dsn: str, application: str, options: str) -> Connection:

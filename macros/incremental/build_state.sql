@@ -51,17 +51,14 @@
 {% macro record_build_state(results) %}
     {% do plan_simply() %}
     {% if execute and flags.WHICH in ['run', 'build'] and graph.get('build') %}
-        {% set spoilt = {} %}
-        {% for node in graph.nodes.values() if backfill() and was_written_since(node) %}
-            {% do spoilt.update({node.name: true}) %}
-        {% endfor %}
         {% do read_versions(graph.build, graph.nodes.values() | selectattr('unique_id', 'in', graph.build.changed) | list) %}
         {% set rows = [] if backfill() else fingerprint_rows(results) %}
         {% for result in results
             if result.node.resource_type == 'model' and result.status == 'success' %}
             {% set marks = fromjson(result.adapter_response.get('code', '') or '{}', {}) %}
             {% set version = graph.build.versions.get(result.node.relation_name) %}
-            {% if version and result.adapter_response.get('_message') != 'unchanged' and result.node.name not in spoilt %}
+            {% if version and result.adapter_response.get('_message') != 'unchanged'
+                and not (backfill() and was_written_since(result.node)) %}
                 {% do rows.append("('" ~ result.node.name ~ "', 'itself', '"
                     ~ ('' if _stands_on_lagging_fact(result.node) else version) ~ "')") %}
             {% endif %}

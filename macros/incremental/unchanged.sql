@@ -19,6 +19,7 @@
     session's branch), `state` (recorded fingerprints by node), `marks` (recorded marks by model and input), `staged`
     (source -> greatest load time, as text), `small` (whether staging is),
     `days` (fact -> state of its partitions), `changed` (nodes that ran),
+    `written` (models whose table was written since their last success),
     `branch` (the session's), `passed` (the result of a passed test).
 #}
 
@@ -26,7 +27,8 @@
 {% macro prepare_unchanged() %}
     {% if execute and flags.WHICH in ['build', 'run'] %}
         {% set build = {'versions': {}, 'on_branch': {}, 'state': {}, 'marks': {},
-            'staged': {}, 'small': false, 'days_state': {}, 'changed': {}, 'branch': _session_branch()} %}
+            'staged': {}, 'small': false, 'days_state': {}, 'changed': {}, 'written': {},
+            'branch': _session_branch()} %}
         {% do read_versions(build, _tables_known()) %}
         {% for row in run_query('select model, input, mark from ' ~ build_state()).rows %}
             {% if row[1] == 'fingerprint' %}
@@ -38,6 +40,10 @@
         {% do build.update({'passed': run_query(
             'select 0 as failures, false as should_warn, false as should_error')}) %}
         {% do _read_staged(build) %}
+        {% for node in graph.nodes.values() if node.config.materialized == 'incremental'
+            and not _is_as_left(node, build) %}
+            {% do build.written.update({node.unique_id: true}) %}
+        {% endfor %}
         {% do graph.update({'build': build}) %}
     {% endif %}
 {% endmacro %}
@@ -250,22 +256,18 @@
     changes none.
 #}
 {% macro was_written_since(node) %}
-    {% set build = graph.get('build') %}
-    {% if not build or node.config.materialized != 'incremental' %}{% do return(false) %}{% endif %}
-    {% set known = build.setdefault('written', {}) %}
-    {% if node.name not in known %}
-        {% set left = build.marks.get(node.name, {}).get('itself') or '' %}
-        {% set moved = left != (build.versions.get(node.relation_name) or '') %}
-        {% do known.update({node.name: moved and not (left and _only_compacted(node.relation_name, left))}) %}
-    {% endif %}
-    {% do return(known[node.name]) %}
+    {% do return(node.unique_id in graph.get('build', {}).get('written', {})) %}
 {% endmacro %}
 
-{# Whether all that came after a version of a table, which is still kept, were compactions. #}
-{% macro _only_compacted(relation, version) %}
+{# The same, asked of the tables as a run finds them; the version left may have expired. #}
+{% macro _is_as_left(node, build) %}
+    {% set left = build.marks.get(node.name, {}).get('itself') or '' %}
+    {% set now = build.versions.get(node.relation_name) or '' %}
+    {% if left == now or not left or not now %}{% do return(left == now) %}{% endif %}
+    {% set snapshots = node.relation_name ~ '.snapshots' %}
     {% set row = run_query("select count(*), count_if(operation != 'replace' and committed_at > since) from "
-        ~ relation ~ '.snapshots cross join (select committed_at as since from ' ~ relation
-        ~ '.snapshots where snapshot_id = ' ~ version ~ ')').rows[0] %}
+        ~ snapshots ~ ' cross join (select committed_at as since from ' ~ snapshots
+        ~ ' where snapshot_id = ' ~ left ~ ')').rows[0] %}
     {% do return(row[0] > 0 and row[1] == 0) %}
 {% endmacro %}
 

@@ -32,7 +32,9 @@
 {%- set affected %}
     select interaction_id
     from {{ ref('stg_interactions') }}
-    where {{ in_window(window, 'interactions', 'loaded_at') }}
+    where
+        {{ in_range('occurred_at', range) if range
+            else in_window(window, 'interactions', 'loaded_at') }}
 {%- endset %}
 {%- set again = ids and window.changed.interactions
     and stands_already('interaction_id', affected, ids) %}
@@ -57,17 +59,12 @@ usable as (
         and reject_reason is null
         {%- if again %}
         and interaction_id between {{ ids[0] }} and {{ ids[1] }}
+        {%- endif %}
+        {%- if range or again %}
+        -- Of a key's rows the first counts, whenever it happened or was staged.
         and interaction_id in ({{ affected }})
         {%- else %}
         and {{ in_window(window, 'interactions', 'loaded_at') }}
-        {%- endif %}
-        {%- if range %}
-        -- Of a key's rows the first counts, which may lie outside of the range.
-        and interaction_id in (
-            select interaction_id
-            from {{ ref('stg_interactions') }}
-            where {{ in_range('occurred_at', range) }}
-        )
         {%- endif %}
 ),
 

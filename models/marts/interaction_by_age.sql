@@ -4,9 +4,7 @@
 {{ config(unique_key=['age_band', 'interaction_type']) }}
 
 {%- set counts, types = ref('agg_customer_age_bands'), interaction_types() %}
-{%- set columns = ['age_band', 'customer_id'] %}
-{%- for type in types %}{% do columns.append(type ~ '_count') %}{% endfor %}
-{%- set window = build_window(digests={'counts': digest_of(counts, columns)}) %}
+{%- set window = build_window(digests={'counts': digest_of(counts, ['*'])}) %}
 
 with summed as (
     select

@@ -298,14 +298,14 @@ def fourth(s: Staging) -> None:
     s.put("interactions", when, event(40, 3, 4, "view", "03-04 06:00"))
     # What `ecom ingest --full` finds of a log that was written to after all: rows that
     # are gone, another day, another type, a fault, a fault that was put right.
-    s.delete("interactions", when, 2, 35)
+    s.delete("interactions", when, 22, 35)
     s.put(
         "interactions",
         when,
         event(4, 3, None, "search", "02-26 08:00"),
         event(9, 7, 3, "view", "02-25 10:00"),
         event(11, 1, 1, "view", "02-25 11:00"),
-        event(30, 1, 1, "gaze", "03-01 09:00"),
+        event(31, 1, 1, "gaze", "03-01 18:00"),
     )
     s.delete("order_items", when, (17, 1))
     # From before the year that Iceberg counts months from.

@@ -195,7 +195,7 @@ def assert_a_failed_build_is_mended(
     project = copy_of_project(folder)
     test = project / "tests" / "dbt" / "assert_nothing.sql"
     test.write_text("select * from {{ ref('fct_interactions') }} limit 1", "utf-8")
-    broken = {**product(4, "garden", "-1.25", "03-05 10:00")}
+    broken = product(4, "garden", "-1.25", "03-05 10:00")
     staging.put("products", at("03-05 12:00"), broken)
     staging.write()
     said = dbt.run(
