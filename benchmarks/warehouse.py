@@ -15,13 +15,12 @@ from typing import Any
 
 from common.errors import DataError
 from common.progress import say
-from common.settings import PROJECT, Settings
+from common.settings import PROJECT, Settings, git_commit
 from ingest import manifest
 from ingest import run as ingesting
 from publish import building, upkeep
 from publish.lake import open_lake
 from publish.run import ingest_endpoints
-from publish.runs import git_commit
 from source import change, generate, schema
 from source.timeline import FIRST_DAY, LAST_DAY
 from stack.manager import Stack

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
 import re
@@ -14,6 +15,17 @@ from common.errors import UsageError
 PROJECT = Path(__file__).resolve().parent.parent
 PREFIX_VARIABLE = "ECOM_SCHEMA_PREFIX"
 DEFAULT_TARGET = "local"
+UNKNOWN_COMMIT = "unknown"
+
+
+@functools.cache
+def git_commit() -> str:
+    """The commit of the project, `-dirty` where files differ from it, or `unknown`."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+        cwd=PROJECT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() if done.returncode == 0 else UNKNOWN_COMMIT
 
 
 def schema_prefix(target: str | None = None) -> str:
@@ -29,7 +41,7 @@ def schema_prefix(target: str | None = None) -> str:
     """
     prefix = os.environ.get(PREFIX_VARIABLE)
     if prefix is None:
-        prefix = _prefix_of(target or os.environ.get("ECOM_TARGET") or DEFAULT_TARGET)
+        prefix = _prefix_of(_target(target))
     if not re.fullmatch(r"[A-Za-z0-9_]*", prefix):
         raise UsageError(
             f"Cannot name the schemas: {PREFIX_VARIABLE} is {prefix!r}",
@@ -38,20 +50,21 @@ def schema_prefix(target: str | None = None) -> str:
     return prefix
 
 
+def _target(named: str | None) -> str:
+    return named or os.environ.get("ECOM_TARGET") or DEFAULT_TARGET
+
+
 def _prefix_of(target: str) -> str:
     if target == "dev":
         return f"dev_{re.sub('[^a-z0-9]', '_', getpass.getuser().lower())}_"
     if target == "ci":
-        done = subprocess.run(
-            ["git", "rev-parse", "--short=8", "HEAD"],
-            cwd=PROJECT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
+        commit = git_commit()
+        if commit == UNKNOWN_COMMIT:
             raise UsageError(
                 "Cannot name the schemas of target ci: the project is no git checkout",
                 f"set {PREFIX_VARIABLE}, as in ci_ab12_",
             )
-        return f"ci_{done.stdout.strip()}_"
+        return f"ci_{commit[:8]}_"
     return ""
 
 
@@ -83,7 +96,7 @@ class Settings:
         Raises:
             UsageError: the prefix cannot be part of a name.
         """
-        chosen = target or os.environ.get("ECOM_TARGET") or DEFAULT_TARGET
+        chosen = _target(target)
         home = Path(os.environ.get("ECOM_HOME") or PROJECT / ".ecom")
         return cls(
             home=home.expanduser().absolute(),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from datetime import datetime, timezone
 from importlib.metadata import version
 
 from common.errors import EcomError, ServiceError
 from common.progress import say
-from common.settings import PROJECT, Settings
+from common.settings import Settings, git_commit
 from ingest.statements import spark_literal, spark_timestamp
 from publish.in_home import KILLED, RUNNING, Run, last_run
 from publish.lake import Lake
@@ -109,12 +108,3 @@ def _versions() -> dict[str, str]:
     return {
         name: version(name) for name in ("dbt-core", "dbt-spark", "pyspark", "ecom")
     }
-
-
-def git_commit() -> str:
-    """The commit of the project, `-dirty` where files differ from it."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-        cwd=PROJECT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
