@@ -49,12 +49,16 @@
             {{ exceptions.raise_compiler_error(what ~ ' does not hold whole days (UTC). Next: '
                 ~ 'give --event-time-start and --event-time-end as yyyy-mm-dd') }}
         {% endif %}
+        {% set behind = [] %}
         {% for node in graph.nodes.values() if node.resource_type in ['model', 'snapshot']
             and node.config.materialized != 'view' and _is_behind(node) %}
-            {{ exceptions.raise_compiler_error(what ~ ' would stand on half a build: ' ~ node.name
-                ~ ' has not taken all that is staged, or has been edited since. Next: build '
-                ~ 'everything first (`ecom run`, or `dbt build`), then backfill') }}
+            {% do behind.append(node.name) %}
         {% endfor %}
+        {% if behind %}
+            {{ exceptions.raise_compiler_error(what ~ ' would stand on half a build: not up to date '
+                ~ 'with what is staged or with their own text: ' ~ behind | sort | join(', ')
+                ~ '. Next: build everything first (`ecom run`, or `dbt build`), then backfill') }}
+        {% endif %}
     {% endif %}
 {% endmacro %}
 

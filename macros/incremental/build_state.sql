@@ -40,10 +40,10 @@
 
 {#
     on-run-end: records the marks of the models that succeeded, and what passed its
-    test. A backfill has taken nothing, so only the versions that it left tables at are
-    recorded, unless they had been written by hand before. A mart that was built on a
-    fact which lags behind its own inputs is given no version: the next build makes it
-    anew.
+    test. What a backfill bounded to its days has taken nothing, so only the version that
+    it left such a table at is recorded, unless that had been written by hand before. A
+    mart that was built on a fact which lags behind its own inputs is given no version:
+    the next build makes it anew.
 
     Args:
         results: the run's results.
@@ -52,21 +52,24 @@
     {% do plan_simply() %}
     {% if execute and flags.WHICH in ['run', 'build'] and graph.get('build') %}
         {% do read_versions(graph.build, graph.nodes.values() | selectattr('unique_id', 'in', graph.build.changed) | list) %}
-        {% set rows = [] if backfill() else fingerprint_rows(results) %}
+        {% set marked = [] %}
+        {% set rows = [] %}
         {% for result in results
             if result.node.resource_type == 'model' and result.status == 'success' %}
             {% set marks = fromjson(result.adapter_response.get('code', '') or '{}', {}) %}
+            {% if marks %}{% do marked.append(result) %}{% endif %}
             {% set version = graph.build.versions.get(result.node.relation_name) %}
             {% if version and result.adapter_response.get('_message') != 'unchanged'
                 and not (backfill() and was_written_since(result.node)) %}
                 {% do rows.append("('" ~ result.node.name ~ "', 'itself', '"
                     ~ ('' if _stands_on_lagging_fact(result.node) else version) ~ "')") %}
             {% endif %}
-            {% for input, mark in (marks or {}).items() if not backfill() %}
+            {% for input, mark in (marks or {}).items() %}
                 {% do rows.append("('" ~ result.node.name ~ "', '" ~ input ~ "', '"
                     ~ sql_text(mark) ~ "')") %}
             {% endfor %}
         {% endfor %}
+        {% do rows.extend(fingerprint_rows(marked if backfill() else results)) %}
         {% if rows %}
             {% do run_query('merge into ' ~ build_state() ~ ' as kept using (
                 select model, input, mark, current_timestamp() as built_at, '
@@ -101,15 +104,17 @@
         facts: dict of name -> fact model whose changed days matter.
         digests: dict of name -> a query of one row and one column that changes
             when the input does.
+        all_time: whether the model sums over all days, which a backfill of some of
+            them cannot bound.
     Returns:
         dict: `first` (take everything), `nothing` (no input changed), `low`
         and `high` by staged name (SQL timestamps), `days` by fact name (list
         of yyyy-mm-dd, or yyyy-mm of a fact laid out by month, UTC, changed or
         gone since), `changed` by name (bool),
-        `marks` by name; in a backfill of a fact or a mart, `backfill` (its range:
+        `marks` by name; in a backfill of what has days, `backfill` (its range:
         everything staged counts, and its days have changed).
 #}
-{% macro build_window(staged={}, facts={}, digests={}) %}
+{% macro build_window(staged={}, facts={}, digests={}, all_time=false) %}
     {% set window = {'first': not is_incremental(), 'nothing': false, 'low': {},
         'high': {}, 'days': {}, 'changed': {}, 'marks': {}} %}
     {% for name in staged %}
@@ -124,7 +129,7 @@
         {% do return(window) %}
     {% endif %}
     {% set range = backfill() %}
-    {% if range and (facts or config.get('event_at')) %}
+    {% if range and (facts or config.get('event_at')) and not all_time %}
         {% do window.update({'backfill': range}) %}
         {% for name in facts %}{% do window.days.update({name: range.days}) %}{% endfor %}
         {% for name in digests %}{% do window.changed.update({name: false}) %}{% endfor %}

@@ -19,7 +19,7 @@
 #}
 {% macro built_from(window) %}
     {% set build = graph.get('build') %}
-    {% if not execute or not build or window.first or window.nothing or window.get('backfill') %}
+    {% if not execute or not build or window.first or window.nothing %}
         {% do return(none) %}
     {% endif %}
     {% set own = build.marks.get(model.name, {}).get('itself') %}

@@ -12,6 +12,7 @@
 {%- set window = build_window(
     facts={'fct_interactions': facts},
     digests={'birth_dates': digest_of(versions, ['customer_id', 'birth_date'], 'is_current')},
+    all_time=true,
 ) %}
 {%- set before = built_from(window) %}
 {%- set corrected = before and window.changed.birth_dates and has_rows(

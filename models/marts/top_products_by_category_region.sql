@@ -13,6 +13,7 @@
             ref('dim_product'), ['product_key', 'category', 'product_name']
         ),
     },
+    all_time=true,
 ) %}
 {%- set before = built_from(window) %}
 
