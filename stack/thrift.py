@@ -92,7 +92,8 @@ def spark_settings(home: Home) -> dict[str, str]:
         "spark.sql.warehouse.dir": hadoop.WAREHOUSE_URL,
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": "8",
-        "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+        # Else one core sorts and spills up to 1.5 GB of a fact to write one large file.
+        "spark.sql.iceberg.advisory-partition-size": str(64 << 20),
         # A dimension of a million rows is sent to the fact, not the fact sorted by its
         # key; what is known only as it runs is compressed, and keeps the usual bound.
         "spark.sql.autoBroadcastJoinThreshold": "64m",

@@ -45,8 +45,12 @@
         keys: list of key columns.
         order_by: SQL of the order; by default the order of loading.
         condition: which rows take part.
+        twice: whether a key may come twice among them; else all of them count.
 #}
-{% macro first_of(relation, keys, order_by='loaded_at', condition='true') -%}
+{% macro first_of(relation, keys, order_by='loaded_at', condition='true', twice=true) -%}
+    {%- if not twice -%}
+    select * from {{ relation }} where {{ condition }}
+    {%- else -%}
     select * except (turn)
     from (
         select
@@ -59,6 +63,7 @@
         where {{ condition }}
     )
     where turn = 1
+    {%- endif -%}
 {%- endmacro %}
 
 

@@ -96,11 +96,12 @@
         window, near: as for `live_rows`.
 #}
 {% macro lines_without_order(window, near) -%}
-    {%- set lines = ref('stg_order_items') | string -%}
     {%- set known = 'not is_deleted' ~ (' and ' ~ near if near else '') -%}
-    {%- if is_incremental() -%}
-    {%- set lines = lines ~ ' left semi join (' ~ orders_staged(window) ~ ') as staged_now using (order_id)' -%}
-    {%- endif -%}
+    {%- set lines = ref('stg_order_items') ~ (
+        ' left semi join (' ~ orders_staged(window) ~ ') as staged_now using (order_id)'
+        if is_incremental() else ''
+    ) ~ ' left anti join (select order_id from ' ~ ref('stg_orders') ~ ' where ' ~ known
+    ~ ' and reject_reason is null) as orders using (order_id)' -%}
     select
         'order_items' as source_table,
         {{ record_key(['items.order_id', 'items.line_number']) }} as record_key,
@@ -113,10 +114,6 @@
             condition=known ~ ' and reject_reason is null'
         ) }}
     ) as items
-    left anti join (
-        select order_id from {{ ref('stg_orders') }}
-        where {{ known }} and reject_reason is null
-    ) as orders on items.order_id = orders.order_id
     left join (
         select distinct order_id from {{ ref('stg_orders') }}
         where {{ known }} and reject_reason is not null

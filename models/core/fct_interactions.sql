@@ -77,11 +77,7 @@ staged as (
         occurred_at,
         session_id,
         device
-    from {% if twice -%}
-    ({{ first_of('usable', ['interaction_id']) }})
-    {%- else -%}
-    usable
-    {%- endif %}
+    from ({{ first_of('usable', ['interaction_id'], twice=twice) }})
     {%- if range %}
     where {{ in_range('occurred_at', range) }}
     {%- elif ids and not again %}

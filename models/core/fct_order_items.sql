@@ -36,6 +36,9 @@
     {%- endif %}
 {%- endset %}
 {%- set near = nearby('order_id', since, window) if is_incremental() and not range else none %}
+{%- set whole = not is_incremental() and not range %}
+{%- set among = '' if whole else ' left semi join affected using (order_id)' %}
+{%- set usable = 'not is_deleted and reject_reason is null' %}
 
 with customers as (
     select * from {{ ref('dim_customer') }}
@@ -59,6 +62,7 @@ staged_items as (
     {%- endif %}
 ),
 
+{% if not whole -%}
 affected as (
     {%- if range %}
     select order_id
@@ -68,20 +72,28 @@ affected as (
     {{ since }}
     {%- endif %}
 ),
+{%- endif %}
 
 orders as (
     {{ first_of(
-        'staged_orders left semi join affected using (order_id)',
+        'staged_orders' ~ among,
         ['order_id'],
-        condition='not is_deleted and reject_reason is null'
+        condition=usable,
+        twice=not whole or comes_twice(
+            ref('stg_orders'), ['order_id'], in_window(window, 'orders', 'loaded_at')
+        )
     ) }}
 ),
 
 items as (
     {{ first_of(
-        'staged_items left semi join affected using (order_id)',
+        'staged_items' ~ among,
         ['order_id', 'line_number'],
-        condition='not is_deleted and reject_reason is null'
+        condition=usable,
+        twice=not whole or comes_twice(
+            ref('stg_order_items'), ['order_id', 'line_number'],
+            in_window(window, 'order_items', 'loaded_at')
+        )
     ) }}
 ),
 
