@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,10 @@ SHOP = (
     "--customers", "800", "--products", "80", "--interactions", "20000",
     "--orders", "2000", "--days", "2024-06-15:2024-08-20",
 )  # fmt: skip
+
+
+# A shell's background jobs ignore Ctrl-C, and what they start does; not these tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def group(nodeid: str) -> str:

@@ -25,8 +25,6 @@ def cut_off(
     Returns:
         Its exit code and what it printed.
     """
-    # A shell's background jobs ignore Ctrl-C, and what they start does; not this.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [str(BIN / "ecom"), "run", *flags],
         env=environment(settings), cwd=PROJECT, text=True,
